@@ -1,0 +1,66 @@
+# The verbs of this repository; `make` alone lists them. demo, test, check, bench and soak do their own set-up.
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types arrows tidy coverage rest servers bench soak pins clean
+
+export PYTHON
+BIN := .venv/bin
+CODE := src tests tools $(wildcard bench)
+FAST := tests/unit $(wildcard tests/scenarios)
+JOBS := 2
+MINUTES := 10
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: ## make .venv with ramd and ramctrl, once (PYTHON= names another interpreter)
+	@tools/setup.sh
+
+demo: setup ## a real three-node cluster loses its primary, then a node (KEEP=1 leaves it running)
+	@$(BIN)/python -m tools.demo
+
+test: setup ## the tests, without soak and benchmarks
+	$(BIN)/pytest -q -n $(JOBS)
+
+check: setup lint types arrows tidy servers coverage rest ## everything CI runs
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy --strict
+	$(BIN)/mypy --strict $(CODE)
+
+arrows: setup ## import-linter: which room may see which
+	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+
+tidy: setup ## budgets, words and documents
+	$(BIN)/python -m tools.tidy
+
+coverage: setup ## unit and scenario tests; the pure rooms to the last branch
+	$(BIN)/pytest -q -n $(JOBS) --cov --cov-report=term $(FAST)
+
+rest: setup ## the tests that `coverage` leaves out
+	$(BIN)/pytest -q -n $(JOBS) $(FAST:%=--ignore=%)
+
+servers: ## a second major version of PostgreSQL, where it can be had
+	@tools/debian_postgresql.sh
+
+bench: setup ## measure outages and the promote floor
+	$(BIN)/python -m bench.failover
+
+soak: setup ## random faults for MINUTES= minutes
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+pins: setup ## resolve requirements/*.txt again, within pyproject.toml
+	$(BIN)/python -m venv --clear .cache/pins
+	.cache/pins/bin/python -m pip -qq install pip-tools
+	set -e; compile=".cache/pins/bin/pip-compile -q -U --no-emit-index-url --no-emit-find-links \
+	  --no-header --strip-extras --allow-unsafe"; \
+	$$compile -o requirements/runtime.txt pyproject.toml; \
+	$$compile --extra dev --extra embedded -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml
+
+clean: ## back to a fresh clone: .venv, caches, results
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist bench/results
+	find src tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

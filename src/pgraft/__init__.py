@@ -1,0 +1,1 @@
+"""Consensus as a library; start reading at pgraft.core."""

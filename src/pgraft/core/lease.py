@@ -1,0 +1,284 @@
+"""The primary lease: the right of one node to acknowledge writes, bounded in time.
+
+Lives here: the coordinator's half (`Granter`) and the holder's half (`Holder`). Must not live here:
+PostgreSQL, pages, files; Raft's own leadership (a lease is never derived from it). Start reading at
+`Granter.on_renew`, then `Holder.on_reply`.
+
+Why two leases never overlap: a renewal is answered only after a quorum round that began after it
+arrived, and only while no later grant stands in the log. The holder counts ttl·(1-drift) from the
+moment it *sent* the renewal, by its own clock. The epoch moves only ttl·(1+drift) plus scheduling
+after the last renewal that was answered, by the coordinator's clock; a coordinator that was just
+elected does not know that moment and counts from its election, which a quorum made after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from pgraft.core.limits import BOOTS_MAX, RENEWALS_MAX
+from pgraft.core.reads import Rounds
+from pgraft.core.state import State
+from pgraft.core.types import (
+    NO_NODE,
+    EventKind,
+    Grant,
+    Nanos,
+    NodeId,
+    Release,
+    Renew,
+    RenewReply,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """A renewal waiting for its round."""
+
+    sender: NodeId
+    renew: Renew
+    round: int
+    received_ns: Nanos
+
+
+class Granter:
+    """Answers renewals while this node leads, and says when the epoch may move.
+
+    Sealing is the host's and outlives a change of leadership; the rest starts anew with each.
+    """
+
+    def __init__(self, state: State, rounds: Rounds) -> None:
+        self._state = state
+        self._rounds = rounds
+        self._pending: deque[_Pending] = deque()
+        self._newest: dict[tuple[int, int], Nanos] = {}
+        self._release: Release | None = None
+        self._sealed = 0
+        self._since_ns: Nanos = state.now
+        self._silent_until_round = 0
+
+    def seal(self, epoch: int) -> None:
+        """The host compares positions to end `epoch`: no renewal of it is answered from now on."""
+        self._sealed = epoch
+
+    def unseal(self) -> None:
+        """The host has given up ending the epoch."""
+        self._sealed = 0
+
+    def released(self, epoch: int) -> bytes | None:
+        """The evidence with which the holder gave `epoch` back, None if it did not."""
+        if self._release is None or self._release.epoch != epoch:
+            return None
+        return self._release.evidence
+
+    def may_move_at(self, now: Nanos) -> Nanos | None:
+        """From when on the next epoch may be granted; `now` if at once; None if not to be told yet.
+
+        Not to be told: this node does not lead, has applied nothing of its own term, or has just
+        stood still itself and must complete a round before it judges anybody's silence.
+        """
+        grant = self._state.log.grant
+        if not self._state.leads_applied:
+            return None
+        if grant is None or self.released(grant.epoch) is not None:
+            return now
+        if self._rounds.confirmed() < self._silent_until_round:
+            return None
+        return self._since_ns + self._wait_ns(grant)
+
+    def elected(self) -> None:
+        """This node became leader: any lease may have been renewed up to this moment."""
+        self._pending.clear()
+        self._newest.clear()
+        self._release = None
+        self._since_ns = self._state.now
+        self._silent_until_round = 0
+
+    def moved(self) -> None:
+        """A grant was applied here: its holder gets a full ttl to be heard."""
+        self._since_ns = self._state.now
+
+    def resumed(self) -> None:
+        """This process stood still: silence proves nothing before the next round."""
+        self._silent_until_round = self._rounds.request()
+
+    def on_renew(self, sender: NodeId, renew: Renew) -> None:
+        """Take a renewal; it is answered after a round that begins now, or refused at once."""
+        grant = self._state.log.grant
+        if grant is not None and (grant.holder, grant.epoch) == (sender, renew.epoch):
+            self._remember(renew)
+        refusal = self._refusal(sender, renew)
+        if not refusal and len(self._pending) >= RENEWALS_MAX:
+            refusal = "busy"
+        if refusal:
+            self._refuse(sender, renew, refusal)
+            return
+        self._pending.append(
+            _Pending(
+                sender=sender,
+                renew=renew,
+                round=self._rounds.request(),
+                received_ns=self._state.now,
+            )
+        )
+
+    def on_round(self, confirmed: int) -> None:
+        """Rounds up to `confirmed` hold: test every condition again, then answer."""
+        while self._pending and self._pending[0].round <= confirmed:
+            pending = self._pending.popleft()
+            renew = pending.renew
+            refusal = self._refusal(pending.sender, renew)
+            grant = self._state.log.grant
+            if refusal or grant is None:
+                self._refuse(pending.sender, renew, refusal)
+                continue
+            # The lease counts from sent_at, which is before its receipt: receipt is late enough.
+            self._since_ns = max(self._since_ns, pending.received_ns)
+            self._state.out.send(
+                pending.sender,
+                RenewReply(
+                    epoch=renew.epoch,
+                    boot=renew.boot,
+                    sent_at_ns=renew.sent_at_ns,
+                    ttl_ns=grant.ttl_ns,
+                ),
+            )
+
+    def on_release(self, sender: NodeId, release: Release) -> None:
+        """The holder gave its epoch back, unless it renewed after it had sent this."""
+        grant = self._state.log.grant
+        if not self._state.leading or grant is None or self.released(release.epoch) is not None:
+            return
+        if (grant.holder, grant.epoch) != (sender, release.epoch):
+            return
+        renewed_ns = self._newest.get((release.epoch, release.boot))
+        if renewed_ns is not None and renewed_ns > release.sent_at_ns:
+            return
+        self._release = release
+        self._state.event(EventKind.RELEASED, str(release.epoch))
+
+    def abandon(self) -> None:
+        """Leadership is lost: renewals that wait are refused."""
+        while self._pending:
+            pending = self._pending.popleft()
+            self._refuse(pending.sender, pending.renew, "not_leader")
+
+    def _refusal(self, sender: NodeId, renew: Renew) -> str:
+        """Why this renewal must not be answered, or "". All of it is tested twice."""
+        state = self._state
+        grant = state.log.grant
+        if not state.leading:
+            return "not_leader"
+        if not state.leads_applied:
+            return "not_ready"
+        if grant is None or (grant.holder, grant.epoch) != (sender, renew.epoch):
+            return "not_holder"
+        if state.log.has_unapplied_grant():
+            return "grant_in_flight"
+        if self._sealed == renew.epoch:
+            return "sealing"
+        if self.released(renew.epoch) is not None:
+            return "released"
+        return ""
+
+    def _remember(self, renew: Renew) -> None:
+        key = (renew.epoch, renew.boot)
+        self._newest[key] = max(renew.sent_at_ns, self._newest.pop(key, renew.sent_at_ns))
+        if len(self._newest) > BOOTS_MAX:
+            del self._newest[next(iter(self._newest))]
+
+    def _refuse(self, sender: NodeId, renew: Renew, refusal: str) -> None:
+        self._state.out.send(
+            sender,
+            RenewReply(
+                epoch=renew.epoch,
+                boot=renew.boot,
+                sent_at_ns=renew.sent_at_ns,
+                ttl_ns=0,
+                refusal=refusal,
+            ),
+        )
+
+    def _wait_ns(self, grant: Grant) -> Nanos:
+        timing = self._state.me.timing
+        return math.ceil(grant.ttl_ns * (1 + timing.drift)) + timing.scheduling_ns
+
+
+class Holder:
+    """This node's own lease of `epoch` (0 = not the holder), until `deadline_ns` (0 = none).
+
+    A release latches: the host stores `released_epoch` durably *before* it calls `release`, and
+    hands it back at the next start; no answer for that epoch or an older one is used ever again.
+    """
+
+    def __init__(self, state: State, boot: int, released_epoch: int) -> None:
+        self._state = state
+        self.boot = boot
+        self.released_epoch = released_epoch
+        self.epoch = 0
+        self.deadline_ns: Nanos = 0
+        self._release: Release | None = None
+        self._repeat_due_ns: Nanos = 0
+        self._refusal = ""
+
+    def renew(self, now: Nanos) -> bool:
+        """Ask the leader for one more ttl from now; False if there is no epoch or nobody to ask."""
+        state = self._state
+        state.at(now)
+        if self.epoch <= self.released_epoch or state.leader == NO_NODE:
+            return False
+        state.out.send(state.leader, Renew(epoch=self.epoch, boot=self.boot, sent_at_ns=state.now))
+        return True
+
+    def release(self, evidence: bytes, now: Nanos) -> bool:
+        """Give the epoch back for good; told to every leader until the epoch moves.
+
+        The host has stored `released_epoch` and fenced the server before. False if this node holds
+        no epoch. After a restart the host calls it again, with its evidence.
+        """
+        state = self._state
+        state.at(now)
+        if self.epoch == 0:
+            return False
+        self.released_epoch = max(self.released_epoch, self.epoch)
+        self.deadline_ns = 0
+        self._release = Release(
+            epoch=self.epoch, boot=self.boot, sent_at_ns=state.now, evidence=evidence
+        )
+        self._repeat_due_ns = state.now
+        self.tick()
+        return True
+
+    def tick(self) -> None:
+        """Repeat a release that has not moved the epoch yet."""
+        state = self._state
+        if self._release is None or state.now < self._repeat_due_ns or state.leader == NO_NODE:
+            return
+        state.out.send(state.leader, self._release)
+        self._repeat_due_ns = state.now + state.me.timing.heartbeat_ns
+
+    def on_reply(self, reply: RenewReply) -> None:
+        """Use an answer: only of this boot, of the epoch held, and never of a released one."""
+        if reply.boot != self.boot or reply.epoch != self.epoch:
+            return
+        if reply.epoch <= self.released_epoch:
+            return
+        state = self._state
+        if reply.ttl_ns == 0:
+            if reply.refusal != self._refusal:
+                self._refusal = reply.refusal
+                state.event(EventKind.LEASE_REFUSED, reply.refusal)
+            return
+        self._refusal = ""
+        if self.deadline_ns <= state.now:
+            state.event(EventKind.LEASE_CONFIRMED, str(self.epoch))
+        ttl_ns = math.floor(reply.ttl_ns * (1 - state.me.timing.drift))
+        self.deadline_ns = max(self.deadline_ns, reply.sent_at_ns + ttl_ns)
+
+    def observe(self, grant: Grant) -> None:
+        """A grant was applied: whatever was held before is over."""
+        self.epoch = grant.epoch if grant.holder == self._state.me.node else 0
+        self.deadline_ns = 0
+        self._release = None
+        self._refusal = ""

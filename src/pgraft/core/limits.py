@@ -1,0 +1,40 @@
+"""Every bound of the consensus core in one place.
+
+Lives here: numbers with their unit in the name and the reason beside them. Must not live here:
+times (see `types.Timing`).
+"""
+
+from __future__ import annotations
+
+APPEND_ENTRIES_MAX = 64
+"""Entries in one Append."""
+
+APPEND_BYTES_MAX = 256 * 1024
+"""Estimated bytes of entries in one Append; one entry always fits, however large."""
+
+ENTRY_BYTES_MAX = 1024 * 1024
+"""Bytes of one proposal; larger ones are refused."""
+
+ENTRY_OVERHEAD_BYTES = 64
+"""Counted for an entry beside its payload."""
+
+INFLIGHT_APPENDS_MAX = 8
+"""Appends sent to one peer and not acknowledged yet."""
+
+UNCOMMITTED_ENTRIES_MAX = 1024
+"""Entries a leader holds uncommitted before it refuses proposals."""
+
+READS_MAX = 1024
+"""Reads waiting for a round, and reads forwarded, each."""
+
+RENEWALS_MAX = 8
+"""Lease renewals waiting for a round; the holder asks again."""
+
+BOOTS_MAX = 8
+"""Runs of holders' daemons whose newest renewal is remembered."""
+
+FAST_ELECTION_JITTER_NS = 20_000_000
+"""A follower whose link to the leader broke campaigns within this time."""
+
+AFTER_SYNC_MAX = 1024
+"""Messages held back behind a batch that is not durable yet."""

@@ -1,0 +1,121 @@
+"""Who waits for what: entries to be applied here, reads to be confirmed, a leader to appear.
+
+Lives here: futures and their bounds. Must not live here: the core, the network.
+Start reading at `Waiting.entry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from typing import Any, Final
+
+from pgraft.core.types import Entry, Index, ReadDone, Term
+
+WAITING_MAX: Final = 1024
+"""Callers that wait, of each kind."""
+_REMEMBERED: Final = 4096
+"""Applied entries whose term is remembered: an answer about them may arrive after them."""
+
+
+class TooMany(Exception):
+    """WAITING_MAX callers wait already."""
+
+
+class Waiting:
+    """Callers of one member, in one event loop. After `fail` every wait fails at once."""
+
+    def __init__(self) -> None:
+        self.applied = Index(0)
+        self._entries: dict[Index, list[tuple[Term, asyncio.Future[bool]]]] = {}
+        self._indexes: list[tuple[Index, int, asyncio.Future[None]]] = []
+        self._reads: dict[int, asyncio.Future[Index | None]] = {}
+        self._terms: dict[Index, Term] = {}
+        self._order: deque[Index] = deque()
+        self._serial = 0
+        self._failure: BaseException | None = None
+
+    def entry(self, term: Term, index: Index) -> asyncio.Future[bool]:
+        """True once this very entry is applied here; False once another stands in its place.
+
+        A future that stays open for an entry applied too long ago to remember: the caller's
+        deadline ends it, with an unknown outcome.
+        """
+        future = self._future(sum(map(len, self._entries.values())))
+        known = self._terms.get(index)
+        if known is not None and not future.done():
+            future.set_result(known == term)
+        elif not future.done():
+            self._entries.setdefault(index, []).append((term, future))
+            future.add_done_callback(lambda _: self._forget(index))
+        return future
+
+    def index(self, index: Index) -> asyncio.Future[None]:
+        """Done once everything up to `index` is applied here."""
+        future = self._future(len(self._indexes))
+        if index <= self.applied and not future.done():
+            future.set_result(None)
+        elif not future.done():
+            self._serial += 1
+            heapq.heappush(self._indexes, (index, self._serial, future))
+        return future
+
+    def read(self) -> tuple[int, asyncio.Future[Index | None]]:
+        """A fresh context, and what the core answers to it."""
+        future: asyncio.Future[Index | None] = self._future(len(self._reads))
+        self._serial += 1
+        context = self._serial
+        if not future.done():
+            self._reads[context] = future
+            future.add_done_callback(lambda _: self._reads.pop(context, None))
+        return context, future
+
+    def on_applied(self, entry: Entry) -> None:
+        """The host has applied this entry."""
+        self.applied = entry.index
+        self._terms[entry.index] = entry.term
+        self._order.append(entry.index)
+        if len(self._order) > _REMEMBERED:
+            del self._terms[self._order.popleft()]
+        for term, future in self._entries.pop(entry.index, ()):
+            if not future.done():
+                future.set_result(term == entry.term)
+        while self._indexes and self._indexes[0][0] <= entry.index:
+            done = heapq.heappop(self._indexes)[2]
+            if not done.done():
+                done.set_result(None)
+
+    def on_read(self, answer: ReadDone) -> None:
+        """The core answered a read."""
+        future = self._reads.get(answer.context)
+        if future is not None and not future.done():
+            future.set_result(answer.index)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing will be applied here any more."""
+        self._failure = error
+        entries = [future for waiters in self._entries.values() for _, future in waiters]
+        indexes = [future for _, _, future in self._indexes]
+        pending: list[asyncio.Future[Any]] = [*entries, *indexes, *self._reads.values()]
+        for future in pending:
+            if not future.done():
+                future.set_exception(error)
+        self._entries.clear()
+        self._indexes.clear()
+
+    def _forget(self, index: Index) -> None:
+        # A caller that gave up must not keep its place until the entry is applied.
+        left = [item for item in self._entries.get(index, ()) if not item[1].done()]
+        if left:
+            self._entries[index] = left
+        else:
+            self._entries.pop(index, None)
+
+    def _future(self, waiting: int) -> asyncio.Future[Any]:
+        if waiting >= WAITING_MAX:
+            raise TooMany
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._failure is not None:
+            future.set_exception(self._failure)
+        return future

@@ -1,0 +1,42 @@
+"""`ramctrl nodes …`: one node at a time."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Annotated
+
+import typer
+
+from ramctrl import output, page
+from ramctrl.options import context_of
+
+app = typer.Typer(no_args_is_help=True, help="One node at a time.")
+
+
+@app.command("list")
+def list_nodes(ctx: typer.Context) -> None:
+    """All nodes with role, state, lag and when they were last seen."""
+    here = context_of(ctx)
+    output.show(here.settings, here.client.get("/nodes"), page.nodes_page)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    node: Annotated[
+        str | None, typer.Argument(help="Id, name, 'primary', or 'replica1', 'replica2' …")
+    ] = None,
+    node_option: Annotated[
+        str | None, typer.Option("--node", "-n", help="The same as an option.")
+    ] = None,
+) -> None:
+    """Everything known about one node."""
+    selector = node or node_option
+    if not selector:
+        raise typer.BadParameter("which node? an id, a name, 'primary' or 'replica1'")
+    here = context_of(ctx)
+    envelope = here.client.get(f"/nodes/{urllib.parse.quote(selector, safe='')}")
+    output.show(here.settings, envelope, page.node_page)
+
+
+app.command("status", hidden=True, deprecated=True)(show)

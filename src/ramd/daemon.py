@@ -1,0 +1,130 @@
+"""The composition root: one process, one control loop, one HTTP thread, until a signal.
+
+Lives here: what exists and in which order it starts and ends. Must not live here: anything that
+could be decided. Start reading at `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ramd import events
+from ramd.api.guard import Auth, Limits
+from ramd.api.serve import ApiServer
+from ramd.config.load import load
+from ramd.config.model import Config
+from ramd.config.reload import diff
+from ramd.domain.errors import ConfigError
+from ramd.formation import SECRET_FILE
+from ramd.host import Daemon, Host
+from ramd.service import RamdService
+
+_LOG = logging.getLogger("ramd")
+
+
+def run(config: Config, config_path: Path, ready: Callable[[], None]) -> int:
+    """Be the daemon until SIGTERM or SIGINT; returns the exit status. Raises RamdError.
+
+    `ready` is called once the API answers. The PostgreSQL server outlives the daemon.
+    """
+    return asyncio.run(_main(config, config_path, ready))
+
+
+async def _main(config: Config, config_path: Path, ready: Callable[[], None]) -> int:
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def end(why: str) -> None:
+        if not stop.done():
+            stop.set_result(why)
+
+    host = Host(Daemon(config=config, version=version("ramd"), started_ns=_boottime_ns(), stop=end))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, _reload, config, config_path)
+    for warning in config.warnings:
+        events.emit(events.ConfigWarning(key=warning.partition(":")[0], what=warning))
+    api = _api(host, config, loop)
+    if api is not None:
+        api.start()
+    events.emit(
+        events.DaemonStarted(
+            version=host.daemon.version, node_id=config.node_id, node_name=config.node_name
+        )
+    )
+    # What was imported stays for good: no collection has to walk it again.
+    gc.collect()
+    gc.freeze()
+    ready()
+    try:
+        return await _live(host, config, stop)
+    finally:
+        if api is not None:
+            await asyncio.to_thread(api.stop)
+
+
+async def _live(host: Host, config: Config, stop: asyncio.Future[str]) -> int:
+    """Enter the cluster that is stored or listed, if any, and stay until told to stop."""
+    work = {asyncio.create_task(host.run())}
+    if host.expects_cluster():
+        members = config.members() if config.forms_cluster else ()
+        work.add(asyncio.create_task(host.enter(members, secret_file(config))))
+    try:
+        while not stop.done():
+            waiting: set[asyncio.Future[Any]] = {stop, *work}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in work if task.done()]:
+                task.result()  # raises what ended it
+                work.remove(task)
+        events.emit(events.DaemonStopping(why=stop.result()))
+        return 0
+    finally:
+        host.stopping()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await host.end()
+
+
+def secret_file(config: Config) -> Path:
+    """The configured secret file, else the one that a local create made."""
+    return config.cluster_secret_file or config.state_dir / SECRET_FILE
+
+
+def _api(host: Host, config: Config, loop: asyncio.AbstractEventLoop) -> ApiServer | None:
+    if not config.http_api_enabled:
+        return None
+    token = config.http_auth_token if config.http_auth_enabled else None
+    return ApiServer(
+        RamdService(host),
+        control_loop=loop,
+        bind=config.http_bind_address,
+        port=config.http_port,
+        auth=Auth(token=token),
+        limits=Limits(
+            body_bytes_max=config.http_max_request_size,
+            request_timeout_s=float(config.http_request_timeout),
+        ),
+    )
+
+
+def _reload(running: Config, path: Path) -> None:
+    """SIGHUP: read the file again and say what would change; a faulty file changes nothing."""
+    try:
+        changes = diff(running, load(path, {}))
+    except ConfigError as error:
+        _LOG.error("reload refused, nothing was changed: %s", error.message)
+        return
+    _LOG.info("reload: %s", changes)
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,111 @@
+"""The one interface between RAMD and the group: what ramd needs of consensus, nothing more.
+
+pgraft implements it through `ramd.link`; it stays possible over another replicated log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from ramd.domain.decision import LeaseView
+from ramd.domain.lsn import Lsn
+from ramd.domain.model import ClusterState
+from ramd.domain.observation import Position
+
+Handler: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
+"""(sender's node id, payload) → answer."""
+
+REASON_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """A picture of the group for people, the loop and metrics."""
+
+    me: int
+    coordinator: int | None
+    is_coordinator: bool
+    ready: bool
+    """Coordinator only: an entry of its own term is applied."""
+    term: int
+    commit_index: int
+    applied_index: int
+    has_quorum: bool
+    coordinator_since_ns: int = 0
+    loop_lag_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEvidence:
+    """Why a holder gave an epoch back, and where its WAL ends (None: not known).
+
+    Sent with `Consensus.release`; the coordinator sees it again in its `LeaseView`.
+    """
+
+    reason: str
+    end: Position | None = None
+
+    def encode(self) -> bytes:
+        end = self.end and {"timeline": self.end.timeline, "lsn": self.end.lsn}
+        return json.dumps({"reason": self.reason[:REASON_CHARS_MAX], "end": end}).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> ReleaseEvidence:
+        """Raises ValueError on anything that `encode` did not write."""
+        try:
+            data = json.loads(raw)
+            end = data["end"]
+            return cls(
+                reason=str(data["reason"])[:REASON_CHARS_MAX],
+                end=end and Position(timeline=int(end["timeline"]), lsn=Lsn(int(end["lsn"]))),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the evidence of a release: {error!r}") from error
+
+
+class Consensus(Protocol):
+    """One member's handle on the group. All calls from the control loop's thread."""
+
+    def status(self) -> GroupStatus: ...
+
+    def state(self) -> ClusterState:
+        """Latest state applied on this node."""
+
+    async def propose(self, command: bytes, *, timeout_s: float) -> None:
+        """Committed and applied here. Raises Unavailable, OutcomeUnknown, Refused."""
+
+    def grant(self, holder: int, epoch: int, payload: bytes) -> None:
+        """Coordinator: append a grant. Raises Refused with the reason if S3 forbids it now."""
+
+    async def read_barrier(self, *, timeout_s: float) -> None:
+        """Afterwards `state()` includes everything committed before the call."""
+
+    def transfer(self, node_id: int) -> None: ...
+
+    # lease, holder's half
+    def lease(self) -> tuple[int, int]:
+        """(epoch, deadline by own BOOTTIME ns; 0 = none) of this node's lease."""
+
+    def release(self, epoch: int, evidence: bytes) -> None:
+        """Latch and release `epoch`; repeated until the epoch moves. The caller has stored the
+        latch durably before. `evidence` is an encoded `ReleaseEvidence`."""
+
+    # lease, coordinator's half
+    def lease_view(self) -> LeaseView: ...
+
+    def seal(self, epoch: int) -> None:
+        """Answer no renewal of `epoch` from now on, until `unseal`."""
+
+    def unseal(self) -> None: ...
+
+    # the channel between daemons
+    def cast(self, node_id: int, method: str, payload: bytes) -> None: ...
+
+    async def call(
+        self, node_id: int, method: str, payload: bytes, *, timeout_s: float
+    ) -> bytes: ...
+
+    def register(self, method: str, handler: Handler) -> None: ...

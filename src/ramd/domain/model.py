@@ -1,0 +1,138 @@
+"""The replicated state of a cluster: what every node agrees on.
+
+Lives here: frozen values only. Changing them is `ramd.state`'s business, judging them `ramd.policy`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ramd.domain.lsn import Lsn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One node of the cluster and where to find it. `node_id` is 1..9, `name` unique."""
+
+    node_id: int
+    name: str
+    hostname: str
+    postgresql_port: int
+    raft_port: int
+    http_port: int
+    priority: int = 50
+    """0–100; the higher is preferred among equally advanced candidates."""
+    nofailover: bool = False
+
+
+class StartMode(StrEnum):
+    """How the holder of a grant becomes primary."""
+
+    OPEN = "open"
+    """Start the server as a primary on the timeline it has: first epoch only (initdb, adoption)."""
+    PROMOTE = "promote"
+    """Promote a running replica onto the timeline that the grant names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign:
+    """One epoch: who is primary, on which timeline, and where that timeline left its parent.
+
+    The list of reigns is the only judge of lineage (rule S6). `fork_lsn` is None until the new
+    primary has reported where its timeline begins; `seal_lsn` is the elected node's position when
+    it was chosen. The fork lies there or, if the WAL received so far ended within a record, where
+    that record began. `since_unix_ms` is for people only.
+    """
+
+    epoch: int
+    node_id: int
+    timeline: int
+    start: StartMode
+    parent_timeline: int | None = None
+    fork_lsn: Lsn | None = None
+    seal_lsn: Lsn | None = None
+    since_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Cluster-wide settings; initial values come from the coordinator's configuration file."""
+
+    auto_failover_enabled: bool = True
+    maximum_lag_on_failover: int = 0
+    """Bytes a candidate may be behind the last known position of the primary; 0 = no bound."""
+    startup_grace_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """A person asked for a planned switchover away from the primary of `epoch`."""
+
+    epoch: int
+    target: int | None
+    """Wanted node, or None for the best candidate."""
+    requested_by: str = ""
+    operation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """The cluster is being destroyed; every daemon finishes when it sees this."""
+
+    remove_data: bool
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One decision as it is kept in the replicated history (rule S8).
+
+    `details` holds inputs, candidates and rejections as plain text lines, already bounded.
+    """
+
+    epoch: int
+    rule: str
+    action: str
+    reason: str
+    details: tuple[str, ...] = ()
+    actor: str = "policy"
+    at_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """Everything Raft replicates. A few kilobytes however long the history (bounded lists)."""
+
+    cluster_id: str = ""
+    cluster_name: str = ""
+    members: tuple[Member, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    system_id: str = ""
+    """PostgreSQL's system identifier, recorded by the first primary; '' until then."""
+    reigns: tuple[Reign, ...] = ()
+    timeline_high: int = 0
+    """Highest timeline number ever named by a grant."""
+    handover: Handover | None = None
+    removal: Removal | None = None
+    decisions: tuple[DecisionRecord, ...] = ()
+    failover_count: int = 0
+    applied_index: int = 0
+    changed_unix_ms: int = 0
+    """When the topology last changed, for people."""
+
+    @property
+    def formed(self) -> bool:
+        return bool(self.cluster_id)
+
+    @property
+    def reign(self) -> Reign | None:
+        """The last committed grant: who is primary now."""
+        return self.reigns[-1] if self.reigns else None
+
+    @property
+    def epoch(self) -> int:
+        return self.reigns[-1].epoch if self.reigns else 0
+
+    def member(self, node_id: int) -> Member | None:
+        return next((m for m in self.members if m.node_id == node_id), None)

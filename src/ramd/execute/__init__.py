@@ -1,0 +1,1 @@
+"""Idempotent, deadline-bounded steps that drive this node to its goal."""

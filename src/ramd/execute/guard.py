@@ -1,0 +1,191 @@
+"""The stand-in fence: a server opened for an epoch is stopped before the lease of the epoch ends.
+
+Lives here: the one watch over the deadline, independent of any transition. Must not live here: the
+question whether to be primary. Start reading at `Guard.run`.
+
+The lease is read again each time the guard wakes, so a renewal costs nothing here; the guard wakes
+at the moment the fence would have to begin, and at least every `LOOK_MS` because the timers of the
+event loop stand still while the host is suspended and CLOCK_BOOTTIME does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ramd import events
+from ramd.domain.errors import PostgresError
+from ramd.domain.server import StopMode
+from ramd.execute.context import Ports
+from ramd.execute.lease_note import LeaseNote
+from ramd.execute.release import release
+
+LOOK_MS = 100
+RETRY_MS = 200
+LATCH_MS = 5_000
+MARGIN_MS = 400
+NS_PER_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class Watched:
+    """The epoch for which the server may be open (0: none) and the last deadline known for it."""
+
+    epoch: int = 0
+    deadline_ns: int = 0
+
+
+class Guard:
+    """Watches the lease of the epoch for which the server is open, and stops the server in time.
+
+    `ttl_ms` is the lease's full length; the fence begins `margin_ms`, but at most a quarter of the
+    ttl, before the deadline. The deadline is kept in `note` for the next run of the daemon. All
+    calls from the control loop's thread.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        ttl_ms: int,
+        margin_ms: int = MARGIN_MS,
+        note: LeaseNote | None = None,
+    ) -> None:
+        assert ttl_ms > 0 and margin_ms > 0
+        self._ports = ports
+        self._ttl_ns = ttl_ms * NS_PER_MS
+        self._margin_ms = min(margin_ms, ttl_ms // 4)
+        self._note = note
+        self._watched = Watched()
+        self._interrupt: Callable[[], None] = lambda: None
+        self._armed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def watching(self) -> int:
+        """The epoch under watch, 0 if none."""
+        return self._watched.epoch
+
+    @property
+    def margin_ms(self) -> int:
+        return self._margin_ms
+
+    def attach(self, interrupt: Callable[[], None]) -> None:
+        """`interrupt` is called when a fence begins: whatever is under way must end at once."""
+        self._interrupt = interrupt
+
+    def left_ns(self, epoch: int) -> int:
+        """How long the server may still be open for `epoch`: 0 unless its lease is in hand."""
+        if epoch <= self._ports.store.released_epoch:
+            return 0
+        held, deadline_ns = self._ports.consensus.lease()
+        if held != epoch or deadline_ns == 0:
+            return 0
+        return max(0, deadline_ns - self._margin_ms * NS_PER_MS - self._ports.clock())
+
+    def watch(self, epoch: int, *, until_ns: int | None = None) -> None:
+        """From now on the server may be open for `epoch`; called before it is opened.
+
+        While no lease of it is in hand it may be open until `until_ns`, by default for one ttl.
+        """
+        assert epoch > 0
+        if self._watched.epoch == epoch:
+            return
+        unrenewed_ns = self._ports.clock() + self._ttl_ns
+        self._watched = Watched(
+            epoch=epoch, deadline_ns=unrenewed_ns if until_ns is None else until_ns
+        )
+        self._armed.set()
+
+    def adopt(self, epoch: int) -> None:
+        """Watch a server found running: it may be open for as long as its last daemon noted. If
+        that is not known to anybody, one ttl is given to renew the lease."""
+        noted_ns = self._note.deadline_ns(epoch) if self._note is not None else None
+        self.watch(epoch, until_ns=noted_ns)
+
+    def rest(self) -> None:
+        """No process of the server is left, or it cannot write: nothing to watch."""
+        self._watched = Watched()
+        self._armed.clear()
+
+    async def idle(self) -> None:
+        """Returns when no fence is under way."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await self._armed.wait()
+            left_ns = self._deadline() - self._margin_ms * NS_PER_MS - self._ports.clock()
+            if left_ns > 0:
+                await asyncio.sleep(min(left_ns / 1e9, LOOK_MS / 1000))
+            else:
+                await self._fence(self._watched.epoch)
+
+    def _deadline(self) -> int:
+        watched = self._watched
+        held, deadline_ns = self._ports.consensus.lease()
+        if held == watched.epoch and deadline_ns:
+            watched.deadline_ns = deadline_ns
+            if self._note is not None:
+                self._note.write(held, deadline_ns)
+        return watched.deadline_ns
+
+    async def _fence(self, epoch: int) -> None:
+        """Latch, stop, prove dead, release. The latch is bounded: a disk that hangs must not keep
+        the server open; only the release waits for it."""
+        ports, begun_ns = self._ports, self._ports.clock()
+        left_ns = self._watched.deadline_ns - begun_ns
+        self._idle.clear()
+        try:
+            events.emit(events.FenceBegun(epoch=epoch, left_ms=left_ns // NS_PER_MS))
+            ports.store.latch_now(epoch)
+            self._interrupt()
+            latching = asyncio.ensure_future(ports.store.latch(epoch))
+            await asyncio.wait({latching}, timeout=self._margin_ms / 4 / 1000)
+            await self._stop(epoch)
+            self._report(epoch, begun_ns)
+            await self._release(epoch, latching)
+            self.rest()
+        finally:
+            self._idle.set()
+            ports.changed()
+
+    async def _stop(self, epoch: int) -> None:
+        """Returns only when no process of the server is left; there is nothing better to do."""
+        ports = self._ports
+        while True:
+            try:
+                await ports.server.stop(StopMode.IMMEDIATE, timeout_ms=self._margin_ms // 2)
+                await ports.server.data.kill_remains(timeout_ms=ports.timing.kill_ms)
+            except (PostgresError, OSError) as error:
+                events.emit(events.FenceStuck(epoch=epoch, why=repr(error)))
+            else:
+                if not ports.server.running:
+                    return
+            await asyncio.sleep(RETRY_MS / 1000)
+
+    def _report(self, epoch: int, begun_ns: int) -> None:
+        now_ns = self._ports.clock()
+        left_ns = self._watched.deadline_ns - now_ns
+        events.emit(
+            events.FenceEnded(
+                epoch=epoch,
+                duration_ms=(now_ns - begun_ns) // NS_PER_MS,
+                left_ms=left_ns // NS_PER_MS,
+                in_time=left_ns >= 0,
+            )
+        )
+
+    async def _release(self, epoch: int, latching: asyncio.Future[None]) -> None:
+        ports = self._ports
+        try:
+            async with asyncio.timeout(LATCH_MS / 1000):
+                await asyncio.shield(latching)
+            await release(ports, epoch, "lease ended", scan_ms=ports.timing.wal_scan_ms)
+        except (OSError, TimeoutError) as error:
+            # Not latched on disk, so not released: the epoch runs out by itself, and the plan
+            # gives it up as soon as the disk takes the latch.
+            events.emit(events.LocalFactsUnusable(path="local.json", why=repr(error)))

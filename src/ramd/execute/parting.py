@@ -1,0 +1,117 @@
+"""A watch over a server whose daemon ends: it stops the server when the lease is over.
+
+A daemon that is stopped leaves its server running so that the next one can adopt it. Until the
+server itself checks the lease, somebody must stop it in time if no daemon comes back: this small
+process, which needs nothing but the standard library. Start reading at `watch`; `leave_watch` is
+what the daemon calls. A daemon that is killed outright cannot leave it behind: see docs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LOCK_FILE = "raft/lock"
+LOOK_S = 0.05
+KILL_AFTER_S = 0.2
+GIVE_UP_S = 30.0
+
+
+def leave_watch(*, state_dir: Path, data_dir: Path, margin_ms: int) -> None:
+    """Start the watch as a process of its own; it holds no lock and outlives this one."""
+    command = [sys.executable, "-m", "ramd.execute.parting", str(state_dir), str(data_dir)]
+    subprocess.Popen(
+        [*command, str(margin_ms)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+
+
+def watch(state_dir: Path, data_dir: Path, margin_ns: int) -> str:
+    """Wait for the end of the noted lease, then stop the server unless a daemon took it over.
+
+    Returns what happened: `taken over` or `stopped`.
+    """
+    from ramd.execute.lease_note import LeaseNote
+    from ramd.execute.local import LocalStore
+
+    store = LocalStore.load(state_dir)
+    note = LeaseNote.open(state_dir)
+    while True:
+        deadline_ns = note.deadline_ns(store.record.opened_epoch)
+        if _held(state_dir / LOCK_FILE):
+            return "taken over"
+        if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= deadline_ns - margin_ns:
+            break
+        time.sleep(LOOK_S)
+    stop_now(data_dir)
+    return "stopped"
+
+
+def stop_now(data_dir: Path) -> None:
+    """Immediate stop of the server on `data_dir`, then SIGKILL of whatever is left of it."""
+    postmaster = _postmaster(data_dir)
+    begun_s = time.monotonic()
+    if postmaster is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(postmaster, signal.SIGQUIT)
+    while (pids := _processes_in(data_dir)) and time.monotonic() - begun_s < GIVE_UP_S:
+        if time.monotonic() - begun_s > KILL_AFTER_S:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(LOOK_S / 5)
+
+
+def _held(lock: Path) -> bool:
+    """A daemon holds the state directory."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _postmaster(data_dir: Path) -> int | None:
+    """The process id in postmaster.pid, if that process works in the directory."""
+    try:
+        pid = int((data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if pid in _processes_in(data_dir) else None
+
+
+def _processes_in(data_dir: Path) -> list[int]:
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{entry.name}/cwd") == str(data_dir):
+                    found.append(int(entry.name))
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m ramd.execute.parting STATE_DIR DATA_DIR MARGIN_MS`."""
+    state_dir, data_dir, margin_ms = arguments
+    watch(Path(state_dir), Path(data_dir), int(margin_ms) * 1_000_000)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

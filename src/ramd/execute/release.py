@@ -1,0 +1,36 @@
+"""Giving an epoch back: the one place that latches, proves death and releases, in this order.
+
+Used by the guard and by the transitions. Start reading at `release`.
+"""
+
+from __future__ import annotations
+
+from ramd import events
+from ramd.domain.consensus import ReleaseEvidence
+from ramd.domain.errors import PostgresError
+from ramd.domain.lsn import format_lsn
+from ramd.domain.observation import Position
+from ramd.execute.context import Ports
+
+
+async def release(ports: Ports, epoch: int, reason: str, *, scan_ms: int) -> None:
+    """Epoch `epoch` is latched durably and released with where our WAL ends, if it was written.
+
+    The caller has proven that no process of the server is left, or the server was never opened for
+    the epoch. Looking for the end of WAL takes at most `scan_ms` and may find nothing.
+    """
+    await ports.store.latch(epoch)
+    end = None
+    if not ports.server.running and ports.store.record.opened_epoch == epoch:
+        end = await _end_of_wal(ports, scan_ms)
+    ports.consensus.release(epoch, ReleaseEvidence(reason=reason, end=end).encode())
+    where = f"{format_lsn(end.lsn)} on timeline {end.timeline}" if end else "not known"
+    events.emit(events.EpochReleased(epoch=epoch, reason=reason, end=where))
+
+
+async def _end_of_wal(ports: Ports, scan_ms: int) -> Position | None:
+    try:
+        return await ports.server.data.end_of_wal(timeout_ms=scan_ms)
+    except (PostgresError, TimeoutError):
+        # The release must not fail for want of it: "unknown" is an honest answer.
+        return None

@@ -1,0 +1,262 @@
+"""The place where at most one `Runtime` lives: entering a cluster, leaving it, what is shown of it.
+
+Lives here: the stages clusterless → forming → formed and back, and what is cleared away when a
+cluster has ended. Must not live here: use cases of people (`service`), construction (`runtime`).
+Start reading at `Host.enter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ramd import events
+from ramd.config.model import Config
+from ramd.domain.errors import Refused
+from ramd.domain.model import Member
+from ramd.domain.observation import DataKind, Heard, Observation, ServerState
+from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
+from ramd.formation import CREATED_MARK
+from ramd.link import RAFT_DIR, belongs
+from ramd.runtime import Runtime, Surroundings
+
+NS_PER_S = 1_000_000_000
+LINGER_S = 1.0
+LINGER_MAX_S = 15.0
+SILENT_NS = 3 * NS_PER_S
+DESTROYED_MARK = "destroyed.json"
+"""In the state directory of a node whose cluster a person destroyed: it forms none by itself."""
+OWN_FILES = (
+    "local.json", "lease", "cluster_secret", "postgresql.ramd.conf", "pg_hba.conf", "passfile",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """What is fixed for the life of the daemon."""
+
+    config: Config
+    version: str
+    started_ns: int
+    stop: Callable[[str], None]
+    """End the daemon, with a reason for people."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """How far this daemon is."""
+
+    stage: Stage = Stage.CLUSTERLESS
+    forming_text: str = ""
+    status: DaemonStatus = DaemonStatus.RUNNING
+    finishing: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Host:
+    """Owns the runtime. All calls from the control loop's thread, except `picture`."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.runtime: Runtime | None = None
+        self._phase = Phase()
+        self._life: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._picture = self._draw()
+
+    @property
+    def picture(self) -> Snapshot:
+        """The latest coherent picture; replaced whole, so any thread may read it."""
+        return self._picture
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set after every beat; clear it before waiting."""
+        return self._phase.changed
+
+    def now_ns(self) -> int:
+        """CLOCK_BOOTTIME, the clock of every decision."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def unix_ms(self) -> int:
+        """Wall clock, for people only."""
+        return time.time_ns() // 1_000_000
+
+    def expects_cluster(self) -> bool:
+        """At start: this daemon belongs to a group, or its file lists one to form."""
+        config = self.daemon.config
+        if belongs(config.state_dir):
+            return True
+        return config.forms_cluster and not (config.state_dir / DESTROYED_MARK).exists()
+
+    async def enter(self, members: tuple[Member, ...], secret_file: Path) -> None:
+        """Join or form the cluster and live in it from now on. Waits for the other members.
+
+        Raises ConfigError, Refused, PostgresError; the daemon is clusterless again then.
+        """
+        if self._phase.stage is not Stage.CLUSTERLESS:
+            raise Refused("this daemon is in a cluster, or forming one", code="cluster_exists")
+        around = Surroundings(
+            config=self.daemon.config,
+            members=members,
+            secret_file=secret_file,
+            version=self.daemon.version,
+            clock=self.now_ns,
+            unix_ms=self.unix_ms,
+        )
+        self._set(Stage.FORMING, "starting")
+        try:
+            runtime = await Runtime.open(around, forming=self._forming)
+        except BaseException:
+            self._set(Stage.CLUSTERLESS)
+            raise
+        self.runtime = runtime
+        runtime.listen(self._beaten)
+        self._set(Stage.FORMED)
+        self._life = asyncio.create_task(self._live(runtime), name="runtime")
+
+    async def run(self) -> None:
+        """Watch the runtime for as long as the daemon lives; its failure is raised here."""
+        while True:
+            life = self._life
+            if life is None:
+                await asyncio.sleep(0.1)
+                continue
+            await asyncio.wait({life})
+            if self._life is life:
+                self._life = None
+            if not life.cancelled():
+                life.result()
+
+    async def end(self) -> None:
+        """Leave the group's processes; the server is not touched. No-op without a runtime."""
+        life = self._life
+        if life is not None:
+            life.cancel()
+            await asyncio.wait({life})
+        self._set(Stage.CLUSTERLESS)
+
+    def stopping(self) -> None:
+        """The daemon is about to end."""
+        self._phase.status = DaemonStatus.STOPPING
+        self._picture = self._draw()
+
+    # --- inside ------------------------------------------------------------------------------
+
+    async def _live(self, runtime: Runtime) -> None:
+        try:
+            await runtime.run()
+        finally:
+            self.runtime = None
+            await runtime.close()
+
+    def _forming(self, text: str) -> None:
+        events.emit(events.FormingWaits(text=text))
+        self._set(Stage.FORMING, text)
+
+    def _set(self, stage: Stage, text: str = "") -> None:
+        self._phase.stage = stage
+        self._phase.forming_text = text
+        self._picture = self._draw()
+        self._phase.changed.set()
+
+    def _beaten(self) -> None:
+        self._picture = self._draw()
+        self._phase.changed.set()
+        runtime = self.runtime
+        if runtime is not None and runtime.left and not self._phase.finishing:
+            self._phase.finishing = True
+            self._ending = asyncio.create_task(self._finish(runtime), name="finish")
+
+    def _draw(self) -> Snapshot:
+        config, phase, runtime = self.daemon.config, self._phase, self.runtime
+        facts = DaemonFacts(
+            version=self.daemon.version,
+            node_id=config.node_id,
+            name=config.node_name,
+            started_ns=self.daemon.started_ns,
+            status=phase.status,
+            stage=phase.stage,
+            forming_text=phase.forming_text,
+            lease_ttl_ms=config.primary_lease_ttl_ms,
+        )
+        if runtime is None:
+            return Snapshot(taken_ns=self.now_ns(), daemon=facts)
+        epoch, deadline_ns = runtime.link.lease()
+        return Snapshot(
+            taken_ns=self.now_ns(),
+            daemon=facts,
+            state=runtime.state,
+            group=runtime.status,
+            heard=runtime.heard,
+            lease_epoch=epoch,
+            lease_deadline_ns=deadline_ns,
+        )
+
+    async def _finish(self, runtime: Runtime) -> None:
+        """The cluster was destroyed and this node has left it: wait for the others, clear up."""
+        removal = runtime.state.removal
+        assert removal is not None
+        name = runtime.state.cluster_name
+        until_ns = self.now_ns() + int(LINGER_MAX_S * NS_PER_S)
+        while not others_left(runtime, self.now_ns()) and self.now_ns() < until_ns:
+            await asyncio.sleep(LINGER_S / 10)
+        await asyncio.sleep(LINGER_S)
+        await self.end()
+        state_dir = self.daemon.config.state_dir
+        created = (state_dir / CREATED_MARK).exists()
+        clear_state(state_dir, remove=removal.remove_data)
+        self._phase.finishing = False
+        what = "this daemon ends" if created else "this daemon stays, without a cluster"
+        events.emit(events.ClusterEnded(cluster_name=name, what=what))
+        if created:
+            self.daemon.stop("its cluster was destroyed")
+        else:
+            mark = {"cluster_name": name, "at": stamp(), "by": removal.requested_by}
+            (state_dir / DESTROYED_MARK).write_text(json.dumps(mark) + "\n")
+
+
+def finished(heard: Heard | None, now_ns: int) -> bool:
+    """A node of a destroyed cluster has nothing left, or is not heard any more."""
+    if heard is None or now_ns - heard.received_ns > SILENT_NS:
+        return True
+    return left(heard.observation)
+
+
+def left(seen: Observation) -> bool:
+    """A node of a destroyed cluster has neither server nor data left."""
+    return seen.data is DataKind.ABSENT and seen.state is ServerState.STOPPED
+
+
+def others_left(runtime: Runtime, now_ns: int) -> bool:
+    """Every other node has left the destroyed cluster, as far as it can be seen from here."""
+    heard = {h.observation.node_id: h for h in runtime.heard}
+    me = runtime.status.me
+    return all(
+        finished(heard.get(member.node_id), now_ns)
+        for member in runtime.state.members
+        if member.node_id != me
+    )
+
+
+def clear_state(state_dir: Path, *, remove: bool) -> None:
+    """What made this directory a member's is removed, the group's log renamed aside unless asked."""
+    raft = state_dir / RAFT_DIR
+    if raft.exists():
+        if remove:
+            shutil.rmtree(raft)
+        else:
+            raft.rename(state_dir / f"{RAFT_DIR}.aside-{stamp()}")
+    for name in OWN_FILES:
+        (state_dir / name).unlink(missing_ok=True)
+
+
+def stamp() -> str:
+    """UTC now, for names of directories kept aside."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")

@@ -1,0 +1,252 @@
+"""Keeps the newest facts about this node's server and makes an `Observation` of them on demand.
+
+Lives here: when a server is probed, when its directory is inspected, and what the facts add up to.
+Must not live here: a decision, a change to the server. Start reading at `Observer.observation`.
+
+Two sources: the exit of the postmaster (definite, at once) and a SQL probe each interval (position,
+role, streams; its silence while the postmaster lives means that the server hangs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ramd import events
+from ramd.domain.errors import PostgresError
+from ramd.domain.observation import DataKind, Observation, ServerRole, ServerState, Standing
+from ramd.domain.server import ControlState, DataDirectory, Server, ServerFacts
+
+NS_PER_MS = 1_000_000
+PROBE_GRACE_MS = 500
+"""A probe bounds itself; this much later it is cut off from outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who observes. `boot` grows with each start of the daemon."""
+
+    node_id: int
+    boot: int
+    daemon_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often and how patiently the server is asked."""
+
+    interval_ms: int = 1_000
+    probe_timeout_ms: int = 1_000
+    hung_after: int = 3
+    """Probes in a row without any answer, while the postmaster lives, that mean it hangs."""
+
+
+@dataclass(slots=True)
+class Cache:
+    """The newest facts. `facts` are those of the server that runs now; None: none yet."""
+
+    facts: ServerFacts | None = None
+    timeouts: int = 0
+    directory: DataDirectory | None = None
+    stale: bool = True
+    """The directory may have changed since it was inspected."""
+    exited: bool = False
+    """The last server was seen to exit, and the directory has not been inspected since."""
+
+
+class Observer:
+    """The one that knows how this node's server is. All calls from the control loop's thread.
+
+    `wake` is called when something changed that is worth a look now: at once when the postmaster
+    exits, and whenever state or role differ from what was seen before.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        identity: Identity,
+        wake: Callable[[], None],
+        pace: Pace | None = None,
+    ) -> None:
+        self._server = server
+        self._identity = identity
+        self._wake = wake
+        self._pace = pace or Pace()
+        self._cache = Cache()
+        self._look = asyncio.Event()
+        self._watch = asyncio.Event()
+
+    def touch(self) -> None:
+        """The server or its directory may have changed: probe or inspect now."""
+        self._cache.stale = True
+        self._look.set()
+        self._watch.set()
+
+    def observation(
+        self,
+        now_ns: int,
+        *,
+        standing: Standing,
+        lease: tuple[int, int] = (0, 0),
+        loop_lag_ms: int = 0,
+    ) -> Observation:
+        """The facts as they are known now, without any I/O. `lease`: (epoch, deadline ns; 0 none)
+        of this node."""
+        cache, facts = self._cache, self._facts
+        role = facts.role
+        lease_left_ms = max(0, lease[1] - now_ns) // NS_PER_MS if lease[1] else 0
+        return Observation(
+            node_id=self._identity.node_id,
+            boot=self._identity.boot,
+            taken_ns=now_ns,
+            data=self._data(),
+            state=self._state(rejoining=standing.rejoining),
+            role=role,
+            accepting=facts.accepting and not self._hung,
+            system_id=facts.system_id or (cache.directory.system_id if cache.directory else ""),
+            position=facts.position,
+            replayed_lsn=facts.replayed_lsn,
+            upstream=facts.upstream,
+            streaming_replicas=facts.streaming_replicas,
+            lag_seconds=facts.lag_seconds,
+            sealed=standing.sealed,
+            epoch_opened=standing.opened_epoch,
+            lease_left_ms=lease_left_ms,
+            fenced=self._fenced(role, standing),
+            activity=standing.activity,
+            failures=standing.failures,
+            version=facts.version,
+            started_unix_ms=facts.started_unix_ms,
+            loop_lag_ms=loop_lag_ms,
+            daemon_version=self._identity.daemon_version,
+        )
+
+    async def run(self) -> None:
+        """Watch and probe until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_exits())
+            group.create_task(self._look_repeatedly())
+
+    # --- what the facts add up to ------------------------------------------------------------
+
+    @property
+    def _facts(self) -> ServerFacts:
+        if not self._server.running or self._cache.facts is None:
+            return NOTHING
+        return self._cache.facts
+
+    @property
+    def _hung(self) -> bool:
+        return self._cache.timeouts >= self._pace.hung_after
+
+    def _data(self) -> DataKind:
+        if self._server.running:
+            return DataKind.CLUSTER
+        if self._cache.directory is None:
+            return DataKind.CLUSTER if self._cache.exited else DataKind.ABSENT
+        return self._cache.directory.kind
+
+    def _state(self, *, rejoining: bool = False) -> ServerState:
+        state = self._running_state() if self._server.running else self._stopped_state()
+        if rejoining and state is not ServerState.RUNNING and state is not ServerState.HUNG:
+            return ServerState.REJOINING
+        return state
+
+    def _running_state(self) -> ServerState:
+        if self._hung:
+            return ServerState.HUNG
+        if self._facts.accepting:
+            return ServerState.RUNNING
+        return ServerState.STARTING
+
+    def _stopped_state(self) -> ServerState:
+        directory = self._cache.directory
+        if self._cache.exited or (directory is None and self._cache.facts is not None):
+            return ServerState.CRASHED
+        if directory is None:
+            return ServerState.UNKNOWN
+        clean = directory.kind is not DataKind.CLUSTER or directory.control_state in CLEAN
+        return ServerState.STOPPED if clean else ServerState.CRASHED
+
+    def _fenced(self, role: ServerRole | None, standing: Standing) -> bool:
+        """Until the server itself checks the lease, only one that is a replica, or that does not
+        run, surely acknowledges nothing."""
+        if not self._server.running or role is ServerRole.REPLICA:
+            return True
+        return role is None and standing.opened_epoch <= standing.released_epoch
+
+    # --- the two watches ---------------------------------------------------------------------
+
+    async def _watch_exits(self) -> None:
+        while True:
+            self._watch.clear()
+            if not self._server.running:
+                await self._watch.wait()
+                continue
+            await self._server.wait_exit()
+            self._cache = Cache(directory=None, exited=True)
+            events.emit(events.ServerExited())
+            self._wake()
+            self._look.set()
+
+    async def _look_repeatedly(self) -> None:
+        while True:
+            self._look.clear()
+            before = (self._data(), self._state(), self._facts.role)
+            if self._server.running:
+                self._watch.set()
+                await self._probe()
+            elif self._cache.stale or self._cache.directory is None:
+                await self._inspect()
+            after = (self._data(), self._state(), self._facts.role)
+            if after != before:
+                role = after[2] or "no role"
+                events.emit(events.ServerSeen(state=after[1], role=role, data=after[0]))
+                self._wake()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._pace.interval_ms / 1000):
+                await self._look.wait()
+        except TimeoutError:
+            return
+
+    async def _probe(self) -> None:
+        cache, timeout_ms = self._cache, self._pace.probe_timeout_ms
+        try:
+            async with asyncio.timeout((timeout_ms + PROBE_GRACE_MS) / 1000):
+                facts = await self._server.probe(timeout_ms=timeout_ms)
+        except (PostgresError, TimeoutError) as error:
+            refused = "timeout" if isinstance(error, TimeoutError) else str(error)
+            facts = ServerFacts(accepting=False, refused=refused)
+        if cache is not self._cache:
+            return  # these are facts of a server that has ended meanwhile
+        if not facts.accepting:
+            events.emit(events.ProbeFailed(why=facts.refused))
+        if facts.accepting or facts.refused != "timeout":
+            cache.timeouts = 0
+            cache.facts = facts
+            cache.exited = False
+            return
+        cache.timeouts += 1
+        if cache.timeouts == self._pace.hung_after:
+            events.emit(events.ServerHung(probe_count=cache.timeouts))
+
+    async def _inspect(self) -> None:
+        self._cache.stale = False
+        try:
+            directory = await self._server.data.inspect()
+        except (PostgresError, OSError) as error:
+            events.emit(events.InspectFailed(why=str(error)))
+            self._cache.stale = True
+            return
+        if not self._server.running:
+            self._cache.directory = directory
+            self._cache.exited = False
+
+
+NOTHING = ServerFacts(accepting=False)
+CLEAN = (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)

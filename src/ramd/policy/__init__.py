@@ -1,0 +1,1 @@
+"""Decisions as a pure function of what is known; pure."""

@@ -1,0 +1,247 @@
+"""Who may become primary: every member judged, with the reason, and the fit ones in order.
+
+Lives here: the judgement of single nodes. Must not live here: whether to wait or to choose
+(`ramd.policy.election`). Start reading at `judge`.
+
+In a failover only positions count that were reported under the seal of this very attempt (rule H2);
+lineage is judged by the record (rule S6); among fit nodes the most advanced comes first, then the
+higher priority, then the lower id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramd.domain.decision import ClusterView, Verdict
+from ramd.domain.lsn import Lsn, format_lsn
+from ramd.domain.observation import DataKind, Observation, Position, ServerState
+from ramd.policy.lineage import Kind, line, standing
+from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
+
+_DOWN = (ServerState.STOPPED, ServerState.CRASHED, ServerState.HUNG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """All members judged.
+
+    `others`: fit nodes except the recorded primary, best first. `former`: the recorded primary's
+    verdict. `rejected`: the rest, by id. `pending`: living nodes, not the recorded primary, whose
+    position is still missing and would matter.
+    """
+
+    others: tuple[Verdict, ...]
+    former: Verdict
+    rejected: tuple[Verdict, ...]
+    pending: tuple[int, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Everyone: fit ones first, best first, then the recorded primary, then the rejected."""
+        return (*self.others, self.former, *self.rejected)
+
+
+def judge(view: ClusterView) -> Field:
+    """Everyone by the positions sealed under the attempt under way; without one, nobody is fit."""
+    positions: dict[int, Position] = {}
+    for member in view.state.members:
+        found = _sealed(view, living(view, member.node_id))
+        if found is not None:
+            positions[member.node_id] = found
+    return _field(view, positions, missing="has not reported its sealed position")
+
+
+def foresee(view: ClusterView) -> Field:
+    """Everyone by what was last heard of them: what a failover would look at if it began now."""
+    positions: dict[int, Position] = {}
+    for member in view.state.members:
+        seen = living(view, member.node_id)
+        if seen is not None and seen.position is not None:
+            positions[member.node_id] = seen.position
+    return _field(view, positions, missing="its position is not known")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """Whether a planned handover can be asked for: `refusal` is '' if it can."""
+
+    refusal: str
+    verdicts: tuple[Verdict, ...]
+
+
+def preflight(view: ClusterView, target: int | None) -> Preflight:
+    """Judge a handover before it is requested: somebody, or `target`, must stream and be fit.
+
+    A replica that streams when the primary begins its clean stop receives all of its WAL.
+    """
+    field = foresee(view)
+    holder = present(view).node_id
+    streaming = [v for v in field.others if _upstream(view, v.node_id) == holder]
+    if target is None:
+        why = "" if streaming else "no node could take over: " + reasons(field)
+    elif any(v.node_id == target for v in streaming):
+        why = ""
+    else:
+        known = [v for v in field.verdicts if v.node_id == target and not v.eligible]
+        why = f"node {target} {known[0].reason}" if known else f"node {target} does not stream"
+    return Preflight(refusal=why, verdicts=field.verdicts)
+
+
+def willing(view: ClusterView) -> str:
+    """Why the requested handover has become hopeless; '' if it has not."""
+    wanted = handover(view)
+    field = foresee(view)
+    target = wanted.target if wanted else None
+    if target is None:
+        return "" if field.others else "no node can take over: " + reasons(field)
+    if any(v.node_id == target for v in field.others):
+        return ""
+    why = next((v.reason for v in field.verdicts if v.node_id == target), "is not a member")
+    return f"node {target} {why}"
+
+
+def reasons(field: Field) -> str:
+    """Every rejection, in one line."""
+    rejected = (v for v in field.verdicts if not v.eligible)
+    return "; ".join(f"node {v.node_id} {v.reason}" for v in rejected)
+
+
+def last_known_lsn(view: ClusterView) -> Lsn | None:
+    """Where the recorded primary's WAL ended as far as anybody knows."""
+    if view.lease.released and view.lease.release_lsn is not None:
+        return view.lease.release_lsn
+    reign = present(view)
+    seen = observation(view, reign.node_id)
+    if seen is None or seen.position is None or seen.position.timeline != reign.timeline:
+        return None
+    return seen.position.lsn
+
+
+# --- one node --------------------------------------------------------------------------------
+
+
+def _field(view: ClusterView, positions: Mapping[int, Position], *, missing: str) -> Field:
+    holder = present(view).node_id
+    verdicts = {
+        member.node_id: _verdict(view, member.node_id, positions, missing)
+        for member in view.state.members
+    }
+    absent = Verdict(node_id=holder, eligible=False, reason="is not a member")
+    former = verdicts.pop(holder, absent)
+    fit = [verdict for verdict in verdicts.values() if verdict.eligible]
+    return Field(
+        others=tuple(sorted(fit, key=lambda verdict: _rank(view, verdict))),
+        former=former,
+        rejected=tuple(verdict for verdict in verdicts.values() if not verdict.eligible),
+        pending=tuple(n for n in verdicts if n not in positions and _could_report(view, n)),
+    )
+
+
+def _verdict(
+    view: ClusterView, node_id: int, positions: Mapping[int, Position], missing: str
+) -> Verdict:
+    position = positions.get(node_id)
+    why = _unfit(view, node_id) or _barred(view, node_id)
+    if not why and position is None:
+        why = missing
+    if not why and position is not None:
+        why = _off_line(view, position, positions) or _too_far_behind(view, node_id, position)
+    if position is None:
+        return Verdict(node_id=node_id, eligible=False, reason=why)
+    holds = f"holds WAL to {format_lsn(position.lsn)} on timeline {position.timeline}"
+    return Verdict(
+        node_id=node_id,
+        eligible=not why,
+        reason=why or holds,
+        lsn=position.lsn,
+        timeline=position.timeline,
+    )
+
+
+def _rank(view: ClusterView, verdict: Verdict) -> tuple[int, int, int]:
+    member = view.state.member(verdict.node_id)
+    priority = member.priority if member else 0
+    return (-(verdict.lsn or 0), -priority, verdict.node_id)
+
+
+def _sealed(view: ClusterView, seen: Observation | None) -> Position | None:
+    """The position reported under the attempt under way; reports of any other count for nothing."""
+    under = attempt(view)
+    if seen is None or seen.sealed is None or under is None:
+        return None
+    report = seen.sealed
+    if (report.epoch, report.attempt) != (under.epoch, under.attempt):
+        return None
+    return report.position
+
+
+def _unfit(view: ClusterView, node_id: int) -> str:
+    """Why the server of a node cannot be promoted, whatever it holds."""
+    seen = living(view, node_id)
+    if seen is None:
+        return "is silent" if node_id in view.heard else "was never heard"
+    if seen.data is not DataKind.CLUSTER:
+        return f"has no data (its directory is {seen.data})"
+    system_id = view.state.system_id
+    if system_id and seen.system_id and seen.system_id != system_id:
+        return f"holds data of another system ({seen.system_id})"
+    if seen.state in _DOWN:
+        return f"has a server that is {seen.state}"
+    return ""
+
+
+def _barred(view: ClusterView, node_id: int) -> str:
+    """Why people do not want this node. The recorded primary may always go on where it was."""
+    if node_id == present(view).node_id:
+        return ""
+    member = view.state.member(node_id)
+    if member is not None and member.nofailover:
+        return "is tagged nofailover"
+    if not view.state.settings.auto_failover_enabled and handover(view) is None:
+        return "may not be promoted: automatic failover is off"
+    return ""
+
+
+def _off_line(view: ClusterView, position: Position, positions: Mapping[int, Position]) -> str:
+    found = standing(view.state.reigns, position)
+    if found.kind is Kind.ON_LINE:
+        return ""
+    if found.awaits_epoch is not None and not _followed(view, found.awaits_epoch, positions):
+        # Nobody who answers holds anything of that epoch: the old line is all there is.
+        return ""
+    return f"is off the line: {found.reason}"
+
+
+def _followed(view: ClusterView, epoch: int, positions: Mapping[int, Position]) -> bool:
+    """Somebody has reported WAL of `epoch` or of a later one on the line."""
+    on_line = {segment.timeline for segment in line(view.state.reigns)}
+    later = {r.timeline for r in view.state.reigns if r.epoch >= epoch and r.timeline in on_line}
+    return any(position.timeline in later for position in positions.values())
+
+
+def _too_far_behind(view: ClusterView, node_id: int, position: Position) -> str:
+    """`maximum_lag_on_failover`; a person who asks for a handover overrides it."""
+    bound = view.state.settings.maximum_lag_on_failover
+    known = last_known_lsn(view)
+    if not bound or known is None or handover(view) is not None:
+        return ""
+    behind = known - position.lsn
+    if node_id == present(view).node_id or behind <= bound:
+        return ""
+    return f"is {behind} bytes behind the primary, allowed are {bound}"
+
+
+def _could_report(view: ClusterView, node_id: int) -> bool:
+    """A node with data that people do not bar and that may be alive: worth a bounded wait."""
+    if _barred(view, node_id):
+        return False
+    seen = living(view, node_id)
+    if seen is None:
+        return newly_coordinating(view)
+    return seen.data is DataKind.CLUSTER
+
+
+def _upstream(view: ClusterView, node_id: int) -> int | None:
+    seen = living(view, node_id)
+    return seen.upstream if seen else None

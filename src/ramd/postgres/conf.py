@@ -1,0 +1,238 @@
+"""The server's configuration: one file of RAMD's outside the data directory, and one line in it.
+
+PGDATA/postgresql.conf keeps everything the operator wrote and ends with an `include` of
+`<state_dir>/postgresql.ramd.conf`. ALTER SYSTEM is never used; what it left behind of settings that
+RAMD owns is removed, because postgresql.auto.conf is read last. Start reading at `write_all`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ramd.domain.errors import ConfigError, PostgresError
+from ramd.domain.server import Upstream
+from ramd.postgres.files import make_dirs, write_file
+from ramd.postgres.hba import render_hba
+from ramd.postgres.quote import conf_value, conninfo, passfile_field
+from ramd.postgres.site import Site
+
+MARK = "# written by ramd: this node's own settings"
+UPSTREAM_MARK = "# upstream: "
+SLOT_PREFIX = "ramd_node_"
+
+OWNED = frozenset(
+    {
+        "archive_cleanup_command",
+        "data_directory",
+        "hba_file",
+        "hot_standby",
+        "lc_messages",
+        "listen_addresses",
+        "logging_collector",
+        "log_destination",
+        "port",
+        "primary_conninfo",
+        "primary_slot_name",
+        "promote_trigger_file",
+        "recovery_end_command",
+        "recovery_min_apply_delay",
+        "recovery_target",
+        "recovery_target_action",
+        "recovery_target_inclusive",
+        "recovery_target_lsn",
+        "recovery_target_name",
+        "recovery_target_time",
+        "recovery_target_timeline",
+        "recovery_target_xid",
+        "restore_command",
+        "unix_socket_directories",
+        "wal_log_hints",
+    }
+)
+"""Settings that are RAMD's alone: no `extra`, and no ALTER SYSTEM survives the next start."""
+
+DEFAULTS: Mapping[str, str] = {
+    "wal_level": "replica",
+    "max_wal_senders": "20",
+    "max_replication_slots": "20",
+    "wal_keep_size": "512MB",
+    "max_slot_wal_keep_size": "8GB",
+    "recovery_init_sync_method": "syncfs",
+    "wal_retrieve_retry_interval": "200ms",
+    "wal_receiver_timeout": "5s",
+    "wal_sender_timeout": "5s",
+    "wal_receiver_status_interval": "1s",
+}
+"""Written unless the operator set them in PGDATA/postgresql.conf; ALTER SYSTEM and `extra` win."""
+
+
+def application_name(node_id: int) -> str:
+    """By which a node's WAL receiver, and its slot, are known on the primary."""
+    return f"{SLOT_PREFIX}{node_id}"
+
+
+def peer_conninfo(
+    site: Site, upstream: Upstream, *, database: str = "", application: str = "ramd"
+) -> str:
+    """How this node logs in at another one, as the replication user.
+
+    `database` is for what runs SQL there. Only a WAL receiver has its node's `application_name`: by
+    that the primary knows who streams, and a running clone is no replica.
+    """
+    options = site.options
+    fields = {
+        "host": upstream.host,
+        "port": str(upstream.port),
+        "user": options.replication_user,
+        "dbname": database,
+        "application_name": application,
+        "passfile": str(site.passfile) if options.replication_password is not None else "",
+        "connect_timeout": "5",
+        "tcp_user_timeout": "5000",
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+    }
+    return conninfo(fields)
+
+
+def render(site: Site, upstream: Upstream | None, operators: Mapping[str, str]) -> str:
+    """Text of postgresql.ramd.conf. `operators` are settings of PGDATA/postgresql.conf."""
+    options = site.options
+    me = application_name(options.node_id)
+    refused = sorted(OWNED & {key.lower() for key in options.extra})
+    if refused:
+        raise ConfigError(f"{', '.join(refused)} cannot be set: RAMD owns it")
+    settings = {key: value for key, value in DEFAULTS.items() if steps_in(key, operators)}
+    settings |= {key.lower(): value for key, value in options.extra.items()}
+    settings |= {
+        "listen_addresses": ",".join(options.listen_addresses),
+        "port": str(options.port),
+        "unix_socket_directories": list_item(str(site.socket_dir)),
+        "hba_file": str(site.hba_file),
+        "hot_standby": "on",
+        "wal_log_hints": "on",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "lc_messages": "C",
+        "primary_conninfo": peer_conninfo(site, upstream, application=me) if upstream else "",
+        "primary_slot_name": me if upstream else "",
+        "restore_command": "",
+        "recovery_target_timeline": "latest",
+    }
+    whom = f"{upstream.node_id} {upstream.port} {upstream.host}" if upstream else "none"
+    lines = [
+        "# Written by ramd at every start and change; edit postgresql.conf instead.",
+        f"{UPSTREAM_MARK}{whom}",
+        *(f"{key} = {conf_value(value)}" for key, value in settings.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def list_item(text: str) -> str:
+    """One member of a setting that is a list of names."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def steps_in(key: str, operators: Mapping[str, str]) -> bool:
+    """Whether RAMD's default is needed. A replica needs a wal_level of at least `replica`."""
+    if key == "wal_level":
+        return operators.get(key, "").lower() != "logical"
+    return key not in operators
+
+
+def read_upstream(site: Site) -> Upstream | None:
+    """Whom the configuration file on disk makes this server follow."""
+    try:
+        text = site.conf_file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    line = next((x for x in text.splitlines() if x.startswith(UPSTREAM_MARK)), "")
+    words = line.removeprefix(UPSTREAM_MARK).split(" ", 2)
+    if len(words) != 3:
+        return None
+    return Upstream(node_id=int(words[0]), port=int(words[1]), host=words[2])
+
+
+# --- the operator's files ------------------------------------------------------------------------
+
+SETTING = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(.*)$")
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Active settings of a configuration file, the last of each name; includes are not followed."""
+    found = {}
+    for line in text.splitlines():
+        match = SETTING.match(line)
+        if match:
+            value = re.sub(r"\s*#.*$", "", match[2]).strip()
+            found[match[1].lower()] = value.strip("'")
+    return found
+
+
+def with_include(text: str, conf_file: Path) -> str:
+    """postgresql.conf with our line at its end, and without an earlier one, also of another node
+    whose files were copied."""
+    kept = [line for line in text.splitlines() if MARK not in line]
+    return "\n".join([*kept, f"include {conf_value(str(conf_file))}  {MARK}"]) + "\n"
+
+
+def without_owned(text: str) -> str:
+    """postgresql.auto.conf without the settings that RAMD owns."""
+    kept = []
+    for line in text.splitlines():
+        match = SETTING.match(line)
+        if match is None or match[1].lower() not in OWNED:
+            kept.append(line)
+    return "".join(f"{line}\n" for line in kept)
+
+
+def write_upstream(site: Site, upstream: Upstream | None) -> bool:
+    """Rewrite RAMD's file for another upstream; False if it says that already."""
+    operators = parse_settings(read_operators(site))
+    return write_file(site.conf_file, render(site, upstream, operators), site.account)
+
+
+def write_all(site: Site, upstream: Upstream | None) -> None:
+    """Everything a start reads: directories, RAMD's file, hba, password file, and the include line.
+
+    Raises PostgresError when the data directory lacks its own postgresql.conf.
+    """
+    account = site.account
+    site.prepare()
+    conf = read_operators(site)
+    auto_file = site.data_dir / "postgresql.auto.conf"
+    auto = auto_file.read_text(encoding="utf-8") if auto_file.exists() else ""
+    write_file(auto_file, without_owned(auto), account)
+    hba_file = site.data_dir / "pg_hba.conf"
+    operators_hba = hba_file.read_text(encoding="utf-8") if hba_file.exists() else ""
+    write_file(site.hba_file, render_hba(site.options, operators_hba), account)
+    write_passfile(site)
+    write_upstream(site, upstream)
+    write_file(site.data_dir / "postgresql.conf", with_include(conf, site.conf_file), account)
+
+
+def read_operators(site: Site) -> str:
+    """PGDATA/postgresql.conf, without our line."""
+    path = site.data_dir / "postgresql.conf"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PostgresError(
+            f"{path} is missing",
+            hint="a package may keep it elsewhere (Debian: /etc/postgresql): copy it there",
+        ) from None
+    return "\n".join(line for line in text.splitlines() if MARK not in line)
+
+
+def write_passfile(site: Site) -> None:
+    """The replication password where WAL receiver and tools read it; none, no file."""
+    options = site.options
+    if options.replication_password is None:
+        site.passfile.unlink(missing_ok=True)
+        return
+    make_dirs(site.passfile.parent, 0o711)
+    user, word = map(passfile_field, (options.replication_user, options.replication_password))
+    write_file(site.passfile, f"*:*:*:{user}:{word}\n", site.account)

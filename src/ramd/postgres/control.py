@@ -1,0 +1,69 @@
+"""The control file, read by pg_controldata: what a stopped server says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ramd.domain.errors import PostgresError
+from ramd.domain.lsn import Lsn, parse_lsn
+from ramd.domain.server import ControlState
+from ramd.postgres.site import Site
+from ramd.postgres.tools import must_run
+
+TIMEOUT_MS = 20_000
+
+STATES = {
+    "shut down": ControlState.SHUT_DOWN,
+    "shut down in recovery": ControlState.SHUT_DOWN_IN_RECOVERY,
+    "in production": ControlState.IN_PRODUCTION,
+    "in archive recovery": ControlState.IN_RECOVERY,
+    "in crash recovery": ControlState.IN_RECOVERY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The fields of pg_control we use. LSNs and timelines of recovery are 0 outside of it."""
+
+    system_id: str
+    state: ControlState
+    checkpoint_lsn: Lsn
+    redo_lsn: Lsn
+    checkpoint_timeline: int
+    recovery_lsn: Lsn
+    recovery_timeline: int
+    segment_bytes: int
+
+    @property
+    def timeline(self) -> int:
+        """The latest timeline this server has replayed or written, as far as pg_control knows: a
+        primary notes its new timeline there before the first checkpoint on it (xlog.c,
+        CreateEndOfRecoveryRecord)."""
+        return max(self.checkpoint_timeline, self.recovery_timeline)
+
+
+def parse_control(text: str) -> Control:
+    """Parse the English output of pg_controldata. Raises PostgresError."""
+    values = {
+        key.strip(): value.strip()
+        for key, _, value in (x.partition(":") for x in text.splitlines())
+    }
+    try:
+        return Control(
+            system_id=str(int(values["Database system identifier"])),
+            state=STATES.get(values["Database cluster state"], ControlState.OTHER),
+            checkpoint_lsn=parse_lsn(values["Latest checkpoint location"]),
+            redo_lsn=parse_lsn(values["Latest checkpoint's REDO location"]),
+            checkpoint_timeline=int(values["Latest checkpoint's TimeLineID"]),
+            recovery_lsn=parse_lsn(values["Minimum recovery ending location"]),
+            recovery_timeline=int(values["Min recovery ending loc's timeline"]),
+            segment_bytes=int(values["Bytes per WAL segment"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise PostgresError(f"pg_controldata says nothing that makes sense: {error}") from error
+
+
+async def read_control(site: Site) -> Control:
+    """The control file of the data directory. Raises PostgresError with the tool's words."""
+    argv = [site.binaries.tool("pg_controldata"), "-D", str(site.data_dir)]
+    return parse_control(await must_run(argv, site.account, timeout_ms=TIMEOUT_MS))

@@ -1,0 +1,207 @@
+"""One running server, from its start to its end. Start reading at `Instance`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+from ramd.domain.errors import PostgresError, Refused
+from ramd.domain.observation import DataKind, Position
+from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
+from ramd.postgres.child import Watched
+from ramd.postgres.conf import read_upstream, write_all, write_upstream
+from ramd.postgres.data import DataDir
+from ramd.postgres.options import ServerOptions
+from ramd.postgres.orphans import end_process, kill_remains
+from ramd.postgres.probe import Link
+from ramd.postgres.process import clear_old_promotion, find_running, launch, set_signal_file
+from ramd.postgres.promote import promote
+from ramd.postgres.roles import ensure_roles
+from ramd.postgres.seal import sealed_position
+from ramd.postgres.session import Session, SessionError, open_local
+from ramd.postgres.site import Site, open_site
+from ramd.postgres.slots import ensure_slots
+
+IMMEDIATE_MS = 2000
+KILL_MS = 5000
+CONNECT_MS = 5000
+RECEIVER_GONE_MS = 5000
+RECEIVER_PATIENCE_MS = 300
+POLL_S = 0.01
+
+SIGNALS = {StopMode.FAST: signal.SIGINT, StopMode.IMMEDIATE: signal.SIGQUIT}
+RECEIVERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"
+
+
+class Instance:
+    """`ramd.domain.server.Server` on a real PostgreSQL. Needs a running event loop; all calls from
+    that loop. Calls that start, stop or change the server are not to overlap; `probe` and
+    `wait_exit` may run beside them."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._link = Link(site)
+        self._postmaster: Watched | None = None
+        self._upstream: Upstream | None = None
+        self._roles_done = False
+        self._data = DataDir(site, lambda: self.running)
+
+    @property
+    def data(self) -> DataDir:
+        return self._data
+
+    @property
+    def running(self) -> bool:
+        """See Server: asked of the kernel at each call."""
+        return self._postmaster is not None and self._postmaster.alive
+
+    async def wait_exit(self) -> None:
+        """See Server."""
+        if self._postmaster is not None:
+            await self._postmaster.wait()
+
+    async def adopt(self) -> bool:
+        """See Server. Idempotent. Its configuration is read again from our file."""
+        if self.running:
+            return True
+        found = find_running(self._site)
+        if found is None:
+            return False
+        self._watch(found)
+        self._upstream = read_upstream(self._site)
+        found.send(signal.SIGHUP)  # an earlier daemon may have died between writing and telling
+        return True
+
+    async def start(self, *, replica: bool, upstream: Upstream | None, timeout_ms: int) -> None:
+        """See Server. Refused if one runs or the directory is not a complete one."""
+        if self.running or find_running(self._site) is not None:
+            raise Refused(f"a server runs already on {self._site.data_dir}")
+        found = await self._data.inspect()
+        if found.kind is not DataKind.CLUSTER:
+            raise Refused(f"{self._site.data_dir} is {found.kind}: {found.why}")
+        source = upstream if replica else None
+        write_all(self._site, source)
+        clear_old_promotion(self._site)
+        set_signal_file(self._site, replica=replica)
+        await kill_remains(self._site, timeout_ms=KILL_MS)
+        self._watch(await launch(self._site, timeout_ms=timeout_ms))
+        self._upstream = source
+
+    async def stop(self, mode: StopMode, *, timeout_ms: int) -> None:
+        """See Server. Worst case `timeout_ms` + 12 s. A server that runs and was not adopted yet
+        is ended the same way."""
+        await self.adopt()
+        postmaster = self._postmaster
+        if postmaster is not None and postmaster.alive:
+            postmaster.send(SIGNALS[mode])
+            ended = await postmaster.ends_within(timeout_ms)
+            if not ended and mode is not StopMode.IMMEDIATE:
+                postmaster.send(signal.SIGQUIT)
+                ended = await postmaster.ends_within(IMMEDIATE_MS)
+            if not ended:
+                postmaster.send(signal.SIGKILL)
+                await postmaster.ends_within(KILL_MS)
+        self._link.drop()
+        await kill_remains(self._site, timeout_ms=KILL_MS)
+
+    async def probe(self, *, timeout_ms: int) -> ServerFacts:
+        """See Server. Never raises, never later than `timeout_ms`."""
+        if not self.running:
+            return ServerFacts(accepting=False, refused="not running")
+        return await self._link.facts(self._upstream, timeout_ms=timeout_ms)
+
+    async def follow(self, upstream: Upstream | None) -> None:
+        """See Server. With None it returns when no WAL receiver is left, or raises."""
+        postmaster = self._must_run()
+        if write_upstream(self._site, upstream):
+            postmaster.send(signal.SIGHUP)
+        self._upstream = upstream
+        if upstream is None:
+            await self._no_receiver()
+
+    async def sealed_position(self) -> Position | None:
+        """See Server."""
+        if self._postmaster is None or not self._postmaster.alive:
+            return None
+        return await sealed_position(self._link, self._postmaster.pid)
+
+    async def promote(self, timeline: int, *, timeout_ms: int) -> Promotion:
+        """See Server. Idempotent."""
+        postmaster = self._must_run()
+        return await promote(self._site, self._link, postmaster, timeline, timeout_ms=timeout_ms)
+
+    async def ensure_slots(self, members: tuple[int, ...], *, primary: bool) -> None:
+        """See Server. This node's own id is passed over."""
+        me = self._site.options.node_id
+        async with self._session() as session:
+            await ensure_slots(session, members, me=me, primary=primary)
+
+    async def ensure_roles(self) -> None:
+        """See Server."""
+        if not self._roles_done:
+            async with self._session() as session:
+                await ensure_roles(session, self._site.options)
+            self._roles_done = True
+
+    def _watch(self, postmaster: Watched) -> None:
+        self._link.drop()
+        if self._postmaster is not None:
+            self._postmaster.close()
+        self._postmaster = postmaster
+        self._roles_done = False
+
+    def _must_run(self) -> Watched:
+        if self._postmaster is None or not self._postmaster.alive:
+            raise Refused(f"no server runs on {self._site.data_dir}")
+        return self._postmaster
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        """A session of its own: what may wait long must not make the probe say that it hangs."""
+        self._must_run()
+        session = await open_local(self._site, timeout_ms=CONNECT_MS, replication=False)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    async def _no_receiver(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        why = "it is still there"
+        while loop.time() < began + RECEIVER_GONE_MS / 1000:
+            try:
+                rows = await self._link.query(RECEIVERS, timeout_ms=RECEIVER_GONE_MS)
+            except SessionError as error:
+                self._must_run()
+                why = error.message
+            else:
+                if not rows:
+                    return
+                if loop.time() > began + RECEIVER_PATIENCE_MS / 1000:
+                    # The startup process ends it, but not while its replay is paused or in conflict
+                    # with a query. It starts no other one: it will read the reload before.
+                    end_process(self._site, int(rows[0][0] or 0))
+            await asyncio.sleep(POLL_S)
+        raise PostgresError(f"the WAL receiver did not end within {RECEIVER_GONE_MS} ms: {why}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let go of the server, which runs on: for the end of the daemon."""
+        self._link.drop()
+        if self._postmaster is not None:
+            self._postmaster.close()
+            self._postmaster = None
+
+
+def open_instance(
+    options: ServerOptions, *, bin_dir: Path | None = None, daemon_user: str | None = None
+) -> Instance:
+    """The server of these options, not yet started or adopted. Raises ConfigError. Blocks."""
+    return Instance(open_site(options, bin_dir=bin_dir, daemon_user=daemon_user))

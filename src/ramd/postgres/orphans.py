@@ -1,0 +1,169 @@
+"""What is left of a server: its processes, its shared memory, its lock files.
+
+A postmaster that dies leaves backends that run on, commit and answer; a new one refuses to start
+while they hold the old memory. They are found by their working directory, which is the data
+directory: their parent is gone. Start reading at `kill_remains`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramd.domain.errors import PostgresError
+from ramd.postgres.account import Account
+from ramd.postgres.pidfile import PidFile, read_pidfile
+from ramd.postgres.site import Site
+
+PROGRAM_NAMES = frozenset({"postgres", "postmaster"})
+POLL_S = 0.01
+LOOKUP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process as /proc tells it. `start_ticks` tells it from a later one of the same number."""
+
+    pid: int
+    state: str
+    start_ticks: int
+    name: str
+    cwd: str
+
+    @property
+    def dead(self) -> bool:
+        return self.state in ("Z", "X")
+
+
+def look_at(pid: int, account: Account) -> Process | None:
+    """The process `pid`, or None if there is none."""
+    folder = Path("/proc", str(pid))
+    try:
+        stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    fields = rest.split()
+    return Process(
+        pid=pid,
+        state=fields[0],
+        start_ticks=int(fields[19]),
+        name=name,
+        cwd=cwd_of(pid, account) if name in PROGRAM_NAMES else "",
+    )
+
+
+def cwd_of(pid: int, account: Account) -> str:
+    """Working directory of a process, '' if it has none (any more).
+
+    root without CAP_SYS_PTRACE, as in many containers, may not see another user's: then that user
+    is asked.
+    """
+    link = f"/proc/{pid}/cwd"
+    try:
+        return str(Path(link).readlink())
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    except PermissionError:
+        if not account.drops:
+            return ""  # another user's process: not one of a server that runs as we do
+    answer = subprocess.run(
+        ["/bin/readlink", link],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        user=account.uid,
+        group=account.gid,
+        extra_groups=account.groups,
+        timeout=LOOKUP_TIMEOUT_S,
+    )
+    return answer.stdout.rstrip("\n")
+
+
+def server_processes(data_dir: Path, account: Account) -> Iterator[Process]:
+    """Every living process of PostgreSQL's that works in `data_dir`, postmaster or not."""
+    wanted = os.path.realpath(data_dir)
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+        if entry.isdecimal():
+            process = look_at(int(entry), account)
+            if process is not None and not process.dead and process.cwd == wanted:
+                yield process
+
+
+def attached(shm_id: int | None) -> int:
+    """How many processes are attached to a System V segment (shm_nattch); 0 if it is gone."""
+    if shm_id is None:
+        return 0
+    with Path("/proc/sysvipc/shm").open(encoding="ascii") as table:
+        columns = {name: place for place, name in enumerate(next(table).split())}
+        for line in table:
+            values = line.split()
+            if int(values[columns["shmid"]]) == shm_id:
+                return int(values[columns["nattch"]])
+    return 0
+
+
+def end_process(site: Site, pid: int) -> None:
+    """SIGTERM one process of the running server, if it still is one."""
+    process = look_at(pid, site.account)
+    if process is not None and process.cwd == os.path.realpath(site.data_dir):
+        signal_exactly(process, site.account, signal.SIGTERM)
+
+
+def signal_exactly(process: Process, account: Account, signum: signal.Signals) -> None:
+    """Signal this very process: the descriptor is taken first, then it is looked at again."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        now = look_at(process.pid, account)
+        if now is not None and (now.start_ticks, now.cwd) == (process.start_ticks, process.cwd):
+            signal.pidfd_send_signal(pidfd, signum)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+async def kill_remains(site: Site, *, timeout_ms: int) -> None:
+    """Afterwards no process of the server lives, none is attached to its shared memory, and no
+    lock file of it stands in the way of the next start. Raises PostgresError naming who is left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_ms / 1000
+    pidfile = read_pidfile(site.data_dir / "postmaster.pid")
+    while True:
+        left = list(server_processes(site.data_dir, site.account))
+        for process in left:
+            signal_exactly(process, site.account, signal.SIGKILL)
+        users = attached(pidfile.shm_id) if pidfile is not None else 0
+        if not left and not users:
+            break
+        if loop.time() >= deadline:
+            who = ", ".join(f"{p.pid} ({p.state})" for p in left) or "unknown processes"
+            raise PostgresError(
+                f"processes of the server in {site.data_dir} do not end: {who}; "
+                f"{users} attached to its shared memory"
+            )
+        await asyncio.sleep(POLL_S)
+    remove_locks(site, pidfile)
+
+
+def remove_locks(site: Site, pidfile: PidFile | None) -> None:
+    """Remove lock files of a server that is proven dead.
+
+    PostgreSQL itself removes a stale one only if its process number is unused, and a dead
+    postmaster keeps its number until somebody reaps it (miscinit.c, CreateLockFile).
+    """
+    if pidfile is None:
+        return
+    for path in (site.data_dir / "postmaster.pid", Path(f"{site.socket_file}.lock")):
+        now = read_pidfile(path)
+        if now is not None and now.pid == pidfile.pid:
+            path.unlink(missing_ok=True)

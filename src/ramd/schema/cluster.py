@@ -1,0 +1,94 @@
+"""What this version's answers carry beyond the documented core of `answers`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ramd.schema.answers import (
+    ClusterHealthWord,
+    ClusterStatusData,
+    CreateData,
+    DestroyData,
+    FailoverData,
+    HealthData,
+    NodeData,
+)
+from ramd.schema.envelope import TIMESTAMP, Answer
+
+
+class HealthView(HealthData):
+    """GET /health."""
+
+    node_id: int
+    name: str
+    stage: Literal["clusterless", "forming", "formed"]
+    forming: str
+    """While forming: what is waited for, for people."""
+
+
+class NodeView(NodeData):
+    """One node, and whether it does its part."""
+
+    healthy: bool
+    trouble: str
+    """Why it does not do its part, for people; empty exactly when it is healthy."""
+    last_seen_age_ms: int | None
+    upstream_node_id: int | None
+    """The node it streams from now."""
+
+
+class NodesView(Answer):
+    """GET /nodes."""
+
+    nodes: tuple[NodeView, ...]
+
+
+class DecisionView(Answer):
+    """One recorded decision."""
+
+    epoch: int
+    rule: str
+    action: str
+    reason: str
+    details: tuple[str, ...]
+    actor: str
+    at: str | None = Field(pattern=TIMESTAMP)
+
+
+class StatusView(ClusterStatusData):
+    """GET /cluster/status: one coherent picture, the nodes included."""
+
+    cluster_status: ClusterHealthWord
+    healthy_nodes: int
+    system_id: str | None
+    """PostgreSQL's system identifier."""
+    last_decision: DecisionView | None
+    nodes: tuple[NodeView, ...]
+
+
+class CreateView(CreateData):
+    """POST /cluster/create; addresses are PostgreSQL's host:port."""
+
+    cluster_name: str
+    primary_address: str | None
+    replica_addresses: tuple[str, ...]
+
+
+class DestroyView(DestroyData):
+    """POST /cluster/destroy."""
+
+    cluster_name: str
+    nodes_silent: tuple[int, ...]
+    """Not heard since; they finish when they see the record."""
+    kept_aside: tuple[str, ...]
+    """Data directories renamed aside, as far as they are known to this daemon."""
+
+
+class FailoverView(FailoverData):
+    """POST /cluster/failover."""
+
+    epoch: int
+    outage_ms: int | None
+    """How long no server was able to accept a write."""

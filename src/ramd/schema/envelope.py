@@ -1,0 +1,77 @@
+"""The envelope around every answer, and what a refused request is told.
+
+    {"status": "success", "code": 200, "message": …, "data": …, "timestamp": …}
+    {"status": "error", "code": 409, "error": "no_cluster", "message": …, "hint": …,
+     "data": null, "details": {"field": …, "error": …} | null, "timestamp": …}
+
+`code` is the HTTP status; `error` the stable word of `ramd.domain.errors.CODES`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ramd.domain.errors import CODES, RamdError
+
+Data = TypeVar("Data")
+
+TIMESTAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+
+
+def timestamp_of(unix_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC: `2026-01-31T12:00:00.250Z`."""
+    moment = datetime.fromtimestamp(unix_ms // 1000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+
+
+class Answer(BaseModel):
+    """Base of everything sent: immutable, no field that is not described."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Success(Answer, Generic[Data]):
+    """What was asked for."""
+
+    status: Literal["success"] = "success"
+    code: int = Field(default=200, ge=200, le=299)
+    message: str
+    data: Data
+    timestamp: str = Field(pattern=TIMESTAMP)
+
+
+class Details(Answer):
+    """The field that was wrong, and how."""
+
+    field: str
+    error: str
+
+
+class Failure(Answer):
+    """Why not, as a stable word and as a sentence, and what to do about it."""
+
+    status: Literal["error"] = "error"
+    code: int = Field(ge=400, le=599)
+    error: str
+    message: str
+    hint: str = ""
+    data: None = None
+    details: Details | None = None
+    timestamp: str = Field(pattern=TIMESTAMP)
+
+
+def failure_of(error: RamdError, *, now_unix_ms: int) -> Failure:
+    """An expected error as it is sent."""
+    wrong = error.message.removeprefix(f"{error.field}: ")
+    details = Details(field=error.field, error=wrong) if error.field else None
+    return Failure(
+        code=CODES[error.code].http_status,
+        error=error.code,
+        message=error.message,
+        hint=error.hint,
+        details=details,
+        timestamp=timestamp_of(now_unix_ms),
+    )

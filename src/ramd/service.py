@@ -1,0 +1,311 @@
+"""What people may ask of a daemon, as use cases: create, failover, destroy, and looking.
+
+A write proposes to the group and then watches the replicated state until it shows the outcome: any
+daemon can serve it, and a change of coordinator half-way changes nothing. Must not live here: HTTP,
+rules of failover. Start reading at `RamdService`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ramd import events, formation
+from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
+from ramd.domain.model import ClusterState, Handover, Removal
+from ramd.domain.observation import Observation, ServerRole, ServerState
+from ramd.domain.service import (
+    CreateRequest,
+    CreateResult,
+    DestroyRequest,
+    DestroyResult,
+    FailoverRequest,
+    FailoverResult,
+    Snapshot,
+    Stage,
+)
+from ramd.host import DESTROYED_MARK, Host, clear_state, left
+from ramd.policy.candidates import preflight
+from ramd.postgres.account import choose_account
+from ramd.runtime import Runtime
+from ramd.state.commands import Destroy, RequestHandover, encode
+
+T = TypeVar("T")
+
+NS_PER_MS = 1_000_000
+LOOK_S = 0.05
+PROPOSE_TIMEOUT_S = 5.0
+
+
+class RamdService:
+    """`ramd.domain.service.Service` over the host's runtime."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._creating = False
+
+    def now_ns(self) -> int:
+        return self._host.now_ns()
+
+    def snapshot(self) -> Snapshot:
+        return self._host.picture
+
+    async def create(self, request: CreateRequest, *, timeout_s: float) -> CreateResult:
+        if self._creating or self._host.picture.daemon.stage is not Stage.CLUSTERLESS:
+            raise Refused(
+                "there is a cluster already, or one is being created",
+                code="cluster_exists",
+                hint="look at /api/v1/cluster/status",
+            )
+        self._creating = True
+        begun_ns = self.now_ns()
+        events.emit(
+            events.OperationRequested(
+                operation="create", actor=request.actor, what=f"{request.num_nodes} nodes"
+            )
+        )
+        try:
+            result = await self._create(request, timeout_s)
+        finally:
+            self._creating = False
+        self._finished("create", begun_ns, f"cluster {result.cluster_id}")
+        return result
+
+    async def _create(self, request: CreateRequest, timeout_s: float) -> CreateResult:
+        config = self._host.daemon.config
+        plans = formation.plan_nodes(config, request)
+        account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
+        formation.check(plans, account, config.http_port)
+        fresh = not _holds_data(config.postgresql_data_dir)
+        made = formation.Made()
+        try:
+            async with asyncio.timeout(timeout_s):
+                secret_file = made.write(plans, config)
+                (config.state_dir / DESTROYED_MARK).unlink(missing_ok=True)
+                for plan in plans[1:]:
+                    made.launch(plan)
+                await self._host.enter(tuple(plan.member for plan in plans), secret_file)
+                await self._until(lambda: self._created(made, plans))
+        except (RamdError, TimeoutError, OSError) as error:
+            await self._undo(made, fresh=fresh)
+            if isinstance(error, RamdError):
+                raise formation.as_refusal(error, "create failed") from error
+            raise Unavailable(
+                f"create did not finish: {str(error) or f'not within {timeout_s:g} s'};"
+                " everything that was made has been removed again"
+            ) from error
+        state = self._runtime().state
+        assert state.reign is not None
+        primary = state.reign.node_id
+        replicas = tuple(m.node_id for m in state.members if m.node_id != primary)
+        return CreateResult(
+            cluster_id=state.cluster_id,
+            cluster_name=state.cluster_name,
+            primary_node=primary,
+            replica_nodes=replicas,
+        )
+
+    def _created(
+        self, made: formation.Made, plans: tuple[formation.NodePlan, ...]
+    ) -> bool | None:
+        """True once the primary accepts writes and every other node streams from it."""
+        fallen = made.fallen()
+        if fallen is not None:
+            plan = plans[1:][fallen[0]]
+            raise Unavailable(
+                f"the daemon of {plan.member.name} ended with status {fallen[1]}:"
+                f" {formation.last_lines(plan.log_file)}"
+            )
+        return all_serve(self._host.picture) or None
+
+    async def _undo(self, made: formation.Made, *, fresh: bool) -> None:
+        """Leave nothing of a create that failed, and everything that was there before."""
+        config = self._host.daemon.config
+        runtime = self._host.runtime
+        if runtime is not None:
+            await runtime.stop_server()
+        await self._host.end()
+        await asyncio.to_thread(made.undo)
+        if fresh:
+            formation.kill_processes_in(config.postgresql_data_dir)
+            await asyncio.to_thread(shutil.rmtree, config.postgresql_data_dir, True)
+        clear_state(config.state_dir, remove=True)
+
+    async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult:
+        runtime = self._runtime()
+        state = runtime.state
+        if not runtime.status.has_quorum:
+            raise Unavailable("no majority of members is reachable", code="no_quorum")
+        _require_movable(runtime, request.target)
+        begun_ns = self.now_ns()
+        epoch, reign = state.epoch, state.reign
+        handover = Handover(epoch=epoch, target=request.target, requested_by=request.actor)
+        events.emit(
+            events.OperationRequested(
+                operation="failover", actor=request.actor, what=f"target {request.target or 'any'}"
+            )
+        )
+        await self._propose(encode(RequestHandover(handover=handover)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                done = await self._until(lambda: self._moved(epoch))
+        except TimeoutError:
+            raise OutcomeUnknown(
+                f"the failover did not finish within {timeout_s:g} s",
+                hint="look at /api/v1/cluster/status",
+            ) from None
+        took_ms = (self.now_ns() - begun_ns) // NS_PER_MS
+        self._finished("failover", begun_ns, f"node {done} is primary")
+        old = reign.node_id if reign else None
+        return FailoverResult(
+            old_primary=old,
+            new_primary=done,
+            failover_time_ms=took_ms,
+            epoch=self._runtime().state.epoch,
+        )
+
+    def _moved(self, epoch: int) -> int | None:
+        """The new primary once it accepts writes. Raises Refused if the handover was cancelled."""
+        picture = self._host.picture
+        state = picture.state
+        if state.epoch == epoch and state.handover is None:
+            why = state.decisions[-1].reason if state.decisions else "cancelled"
+            raise Refused(f"the failover was cancelled: {why}", code="no_candidate")
+        if state.epoch == epoch or state.reign is None:
+            return None
+        holder = picture.of(state.reign.node_id)
+        if holder is None or not serves(holder.observation, state):
+            return None
+        return state.reign.node_id
+
+    async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult:
+        runtime = self._runtime()
+        state = runtime.state
+        if request.cluster_name and request.cluster_name != state.cluster_name:
+            raise Refused(
+                f"this cluster is {state.cluster_name}, not {request.cluster_name}",
+                code="invalid_field",
+                field="cluster_name",
+            )
+        if request.remove_data and not request.cluster_name:
+            raise Refused(
+                "deleting data needs the cluster's name",
+                code="invalid_field",
+                field="cluster_name",
+                hint=f'send "cluster_name": "{state.cluster_name}" to delete, or leave'
+                " remove_data out: then data directories are renamed aside",
+            )
+        begun_ns = self.now_ns()
+        removal = Removal(remove_data=request.remove_data, requested_by=request.actor)
+        await self._propose(encode(Destroy(removal=removal)))
+        silent: tuple[int, ...] = ()
+        try:
+            async with asyncio.timeout(timeout_s):
+                silent = await self._until(lambda: self._destroyed(runtime))
+        except TimeoutError:
+            raise OutcomeUnknown(
+                f"the cluster is marked as destroyed, but not every node had finished"
+                f" within {timeout_s:g} s",
+                hint="each daemon finishes by itself when it sees the record",
+            ) from None
+        self._finished("destroy", begun_ns, f"{len(silent)} nodes silent")
+        stopped = tuple(m.node_id for m in state.members if m.node_id not in silent)
+        return DestroyResult(
+            cluster_name=state.cluster_name, nodes_stopped=stopped, nodes_silent=silent
+        )
+
+    def _destroyed(self, runtime: Runtime) -> tuple[int, ...] | None:
+        """Silent nodes, once every other has left the cluster and this daemon is without one."""
+        if self._host.runtime is runtime:
+            return None
+        heard = {h.observation.node_id: h.observation for h in runtime.heard}
+        others = (m.node_id for m in runtime.state.members if m.node_id != runtime.me)
+        return tuple(node for node in others if node not in heard or not left(heard[node]))
+
+    # --- shared ------------------------------------------------------------------------------
+
+    def _runtime(self) -> Runtime:
+        runtime = self._host.runtime
+        if runtime is None or not runtime.state.formed:
+            raise Refused("this daemon is in no cluster", code="no_cluster")
+        return runtime
+
+    async def _propose(self, command: bytes) -> None:
+        await self._runtime().link.propose(command, timeout_s=PROPOSE_TIMEOUT_S)
+
+    async def _until(self, check: Callable[[], T | None]) -> T:
+        """Look after every beat until `check` gives something; bounded by the caller's timeout."""
+        while (found := check()) is None:
+            self._host.changed.clear()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._host.changed.wait()
+            except TimeoutError:
+                continue
+        return found
+
+    def _finished(self, operation: str, begun_ns: int, outcome: str) -> None:
+        duration_ms = (self.now_ns() - begun_ns) // NS_PER_MS
+        events.emit(
+            events.OperationFinished(
+                operation=operation, outcome=outcome, duration_ms=duration_ms
+            )
+        )
+
+
+def serves(observation: Observation, state: ClusterState) -> bool:
+    """This node accepts writes as the primary of the present epoch."""
+    return (
+        observation.role is ServerRole.PRIMARY
+        and observation.state is ServerState.RUNNING
+        and observation.accepting
+        and observation.epoch_opened == state.epoch
+    )
+
+
+def all_serve(picture: Snapshot) -> bool:
+    """One primary serves and every other member streams from it."""
+    state = picture.state
+    if state.reign is None:
+        return False
+    primary = picture.of(state.reign.node_id)
+    if primary is None or not serves(primary.observation, state):
+        return False
+    others = {m.node_id for m in state.members} - {state.reign.node_id}
+    return others <= set(primary.observation.streaming_replicas)
+
+
+def _holds_data(directory: Path) -> bool:
+    return directory.exists() and any(directory.iterdir())
+
+
+def _require_movable(runtime: Runtime, target: int | None) -> None:
+    """Every obstacle to a planned failover, found before anything is touched. Raises Refused."""
+    state = runtime.state
+    if state.reign is None:
+        raise Refused("there is no primary yet", code="conflict")
+    if state.handover is not None:
+        raise Refused(
+            f"a failover away from node {state.reign.node_id} is under way already", code="busy"
+        )
+    if target is not None and state.member(target) is None:
+        members = ", ".join(str(m.node_id) for m in state.members)
+        raise Refused(
+            f"there is no node {target}; the members are {members}",
+            code="not_found",
+            field="target_node",
+        )
+    if target == state.reign.node_id:
+        raise Refused(
+            f"node {target} is the primary already", code="conflict", field="target_node"
+        )
+    found = preflight(runtime.view(), target)
+    if found.refusal:
+        raise Refused(
+            found.refusal,
+            code="no_candidate",
+            hint="a replica must stream from the primary and not be tagged nofailover",
+        )

@@ -1,0 +1,1 @@
+"""Whole groups under random faults, one seed = one run."""

@@ -1,0 +1,27 @@
+"""One file per property. Each checker hears what happens and raises `CheckFailed`."""
+
+from tests.simulation.checkers.ballot_durability import BallotDurability
+from tests.simulation.checkers.base import CheckFailed, Checker
+from tests.simulation.checkers.commit_durability import CommitDurability
+from tests.simulation.checkers.election_safety import ElectionSafety
+from tests.simulation.checkers.leader_completeness import LeaderCompleteness
+from tests.simulation.checkers.lease_disjointness import LeaseDisjointness
+from tests.simulation.checkers.log_matching import LogMatching
+from tests.simulation.checkers.read_freshness import ReadFreshness
+from tests.simulation.checkers.state_machine_safety import StateMachineSafety
+
+__all__ = ["CheckFailed", "Checker", "all_checkers"]
+
+
+def all_checkers() -> list[Checker]:
+    """A fresh set for one run."""
+    return [
+        ElectionSafety(),
+        LogMatching(),
+        LeaderCompleteness(),
+        StateMachineSafety(),
+        CommitDurability(),
+        BallotDurability(),
+        LeaseDisjointness(),
+        ReadFreshness(),
+    ]

@@ -1,0 +1,1 @@
+"""What tests share: waiting, ports and doubles. The only place in tests that may sleep."""
