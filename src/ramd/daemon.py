@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -21,10 +22,11 @@ from ramd.api.guard import Auth, Limits
 from ramd.api.serve import ApiServer
 from ramd.config.load import load
 from ramd.config.model import Config
-from ramd.config.reload import diff
+from ramd.config.reload import diff, merged
 from ramd.domain.errors import ConfigError
 from ramd.formation import SECRET_FILE
 from ramd.host import Daemon, Host
+from ramd.logs import set_level
 from ramd.service import RamdService
 
 _LOG = logging.getLogger("ramd")
@@ -49,7 +51,7 @@ async def _main(config: Config, config_path: Path, ready: Callable[[], None]) ->
     host = Host(Daemon(config=config, version=version("ramd"), started_ns=_boottime_ns(), stop=end))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, signal.Signals(number).name)
-    loop.add_signal_handler(signal.SIGHUP, _reload, config, config_path)
+    loop.add_signal_handler(signal.SIGHUP, _Reload(config, config_path))
     for warning in config.warnings:
         events.emit(events.ConfigWarning(key=warning.partition(":")[0], what=warning))
     api = _api(host, config, loop)
@@ -116,14 +118,30 @@ def _api(host: Host, config: Config, loop: asyncio.AbstractEventLoop) -> ApiServ
     )
 
 
-def _reload(running: Config, path: Path) -> None:
-    """SIGHUP: read the file again and say what would change; a faulty file changes nothing."""
-    try:
-        changes = diff(running, load(path, {}))
-    except ConfigError as error:
-        _LOG.error("reload refused, nothing was changed: %s", error.message)
-        return
-    _LOG.info("reload: %s", changes)
+class _Reload:
+    """SIGHUP: read the file again, apply what can be applied, say what needs a restart."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self._config = config
+        self._path = path
+
+    def __call__(self) -> None:
+        """A faulty file changes nothing."""
+        try:
+            new = load(self._path, os.environ)
+        except ConfigError as error:
+            _LOG.error("reload refused, nothing was changed: %s", error.message)
+            return
+        changes = diff(self._config, new)
+        self._config = merged(self._config, new)
+        set_level(self._config.effective_log_level)
+        _LOG.info(
+            "reloaded %s: applied: %s; need a restart: %s; settled by the group: %s",
+            self._path,
+            ", ".join(changes.applied) or "nothing",
+            ", ".join(changes.needs_restart) or "nothing",
+            ", ".join(changes.cluster_wide) or "nothing",
+        )
 
 
 def _boottime_ns() -> int:

@@ -185,6 +185,7 @@ class Host:
             stage=phase.stage,
             forming_text=phase.forming_text,
             lease_ttl_ms=config.primary_lease_ttl_ms,
+            authentication=config.auth_method,
         )
         if runtime is None:
             return Snapshot(taken_ns=self.now_ns(), daemon=facts)

@@ -35,6 +35,7 @@ from pgraft.node import Hooks, Node, NodeOptions, ProposalUnknown, ReadFailed, o
 from pgraft.storage import identity_file
 from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk, StorageError
 from ramd import events
+from ramd.config.model import TimingValues
 from ramd.domain.consensus import GroupStatus, Handler, ReleaseEvidence
 from ramd.domain.decision import LeaseView
 from ramd.domain.errors import (
@@ -65,9 +66,18 @@ class GroupOptions:
     listen: str
     state_dir: Path
     secret: bytes
-    timing: Timing
+    timing: TimingValues
     boot: int
     released_epoch: int
+
+    def core_timing(self) -> Timing:
+        """The same times as pgraft takes them."""
+        return Timing(
+            heartbeat_ns=self.timing.heartbeat_ns,
+            election_ns=self.timing.election_ns,
+            lease_ttl_ns=self.timing.lease_ttl_ns,
+            drift=self.timing.drift,
+        )
 
 
 @dataclass(slots=True)
@@ -99,6 +109,8 @@ class Link:
         self,
         options: GroupOptions,
         channel: Channel,
+        lock: DirectoryLock,
+        *,
         clock: Callable[[], int],
         woken: Callable[[], None],
     ) -> None:
@@ -110,11 +122,12 @@ class Link:
         self._standing = _Standing()
         self._node: Node | None = None
         self._cluster_id = ""
+        self._lock = lock
 
     def open(self, disk: OsDisk, identity: Identity) -> None:
         """Recover and start this member. Raises ConfigError if its storage cannot be used."""
         options = NodeOptions(
-            timing=self._options.timing,
+            timing=self._options.core_timing(),
             rng=random.Random(random.SystemRandom().getrandbits(64)),
             boot=self._options.boot,
             released_epoch=self._options.released_epoch,
@@ -144,10 +157,13 @@ class Link:
             watching.cancel()
 
     async def close(self) -> None:
-        """Stop this member; its server is not touched."""
-        if self._node is not None:
-            await self._node.stop()
-        await self._channel.close()
+        """Stop this member and give its directory back; its server is not touched."""
+        try:
+            if self._node is not None:
+                await self._node.stop()
+            await self._channel.close()
+        finally:
+            self._lock.release()
 
     @property
     def node(self) -> Node:
@@ -334,7 +350,7 @@ async def join(
     clock: Callable[[], int],
     woken: Callable[[], None],
     forming: Callable[[str], None],
-) -> tuple[Link, DirectoryLock]:
+) -> Link:
     """A running member of its group: at once if it belongs to one, else after forming it.
 
     `forming` is told, in words for people, what is being waited for. Waits as long as it takes;
@@ -346,27 +362,26 @@ async def join(
         raise ConfigError(str(locked), field="state_dir") from locked
     except StorageError as error:
         raise ConfigError(str(error)) from error
+    channel = _channel(options, identity)
+    link = Link(options, channel, lock, clock=clock, woken=woken)
     try:
-        channel = _channel(options, identity)
-        link = Link(options, channel, clock, woken)
         founding = Forming(disk, identity, channel)
         if identity.stage is Stage.STARTED:
             link.open(disk, identity)
-        try:
-            await channel.start()
-        except ListenError as error:
-            raise Refused(str(error), code="port_in_use", field="raft_port") from error
-        try:
-            if identity.stage is not Stage.STARTED:
-                identity = await _form(founding, forming)
-                link.open(disk, identity)
-        except BaseException:
-            await channel.close()
-            raise
+        await _listen(channel)
+        if identity.stage is not Stage.STARTED:
+            link.open(disk, await _form(founding, forming))
     except BaseException:
-        lock.release()
+        await link.close()
         raise
-    return link, lock
+    return link
+
+
+async def _listen(channel: Channel) -> None:
+    try:
+        await channel.start()
+    except ListenError as error:
+        raise Refused(str(error), code="port_in_use", field="raft_port") from error
 
 
 def belongs(state_dir: Path) -> bool:

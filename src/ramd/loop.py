@@ -189,6 +189,10 @@ class ControlLoop:
             Heard(observation=observation, received_ns=now_ns - age_ms * NS_PER_MS)
             for observation, age_ms in zip(beat.observations, beat.ages_ms, strict=False)
         )
+        for heard in board:
+            # Whoever coordinates next must know what was known: silence is judged from here.
+            if heard.observation.node_id != self._parts.me:
+                self._parts.coordinator.hear(heard.observation, heard.received_ns)
         changed = beat.directive != self._told.directive or self._told.term != beat.term
         self._told = Told(directive=beat.directive, term=beat.term, heard_ns=now_ns, board=board)
         if changed:

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pgraft.core.types import Timing
-from pgraft.storage.disk import DirectoryLock
-
 from ramd import events
 from ramd.config.model import Config
 from ramd.config.secret_file import SecretFileError, read_secret
@@ -67,7 +64,6 @@ class Organs:
     """The parts that have a life of their own."""
 
     link: Link
-    lock: DirectoryLock
     note: LeaseNote
     server: Instance
     observer: Observer
@@ -102,18 +98,17 @@ class Runtime:
         store = LocalStore.load(config.state_dir)
         wake = asyncio.Event()
         boot = secrets.randbits(63)
-        link, lock = await join(
+        link = await join(
             _group_options(around, boot, store.released_epoch),
             clock=around.clock,
             woken=wake.set,
             forming=forming,
         )
         try:
-            runtime = cls._assemble(around, site, store, link, lock, wake, boot)
+            runtime = cls._assemble(around, site, store, link, wake, boot)
             await runtime._organs.executor.startup()
         except BaseException:
             await link.close()
-            lock.release()
             raise
         return runtime
 
@@ -124,7 +119,6 @@ class Runtime:
         site: Site,
         store: LocalStore,
         link: Link,
-        lock: DirectoryLock,
         wake: asyncio.Event,
         boot: int,
     ) -> Self:
@@ -175,7 +169,6 @@ class Runtime:
         )
         organs = Organs(
             link=link,
-            lock=lock,
             note=note,
             server=server,
             observer=observer,
@@ -208,7 +201,6 @@ class Runtime:
         organs = self._organs
         await organs.link.close()
         organs.note.close()
-        organs.lock.release()
         # After the lock: the watch takes whoever holds it for the daemon that took over.
         if organs.guard.watching and organs.server.running:
             leave_watch(
@@ -341,7 +333,6 @@ def _replication_password(around: Surroundings) -> str:
 
 def _group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
     config = around.config
-    timing = config.timing()
     bind = config.raft_bind_address or "0.0.0.0"
     return GroupOptions(
         node_id=config.node_id,
@@ -350,12 +341,7 @@ def _group_options(around: Surroundings, boot: int, released_epoch: int) -> Grou
         listen=address(bind, config.raft_port),
         state_dir=config.state_dir,
         secret=cluster_secret(around.secret_file),
-        timing=Timing(
-            heartbeat_ns=timing.heartbeat_ns,
-            election_ns=timing.election_ns,
-            lease_ttl_ns=timing.lease_ttl_ns,
-            drift=timing.drift,
-        ),
+        timing=config.timing(),
         boot=boot,
         released_epoch=released_epoch,
     )

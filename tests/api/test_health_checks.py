@@ -7,10 +7,18 @@ import pytest
 
 from ramd.api.health import CHECKS, look_at_self, parse_size
 from ramd.domain.observation import ServerState
-from ramd.domain.service import Snapshot
+from ramd.domain.service import Snapshot, Stage
 from tests.api import stories
 from tests.api.harness import Api, serving
-from tests.api.stories import NOW_NS, healthy, heard, primary_seen, replica_seen, with_heard
+from tests.api.stories import (
+    NOW_NS,
+    SECOND_NS,
+    healthy,
+    heard,
+    primary_seen,
+    replica_seen,
+    with_heard,
+)
 
 PRIMARY_PATHS = {"/", "/primary", "/read-write", "/leader"}
 ALWAYS_WHEN_WELL = {"/read-only", "/health", "/liveness", "/readiness"}
@@ -83,6 +91,15 @@ def test_liveness_needs_a_turning_loop(api: Api) -> None:
     api.service.story = healthy(me=2)  # holds no lease: twice the time
     assert api.ask("GET", "/liveness").status == 200
     api.service.now = NOW_NS + 6_100_000_000
+    assert api.ask("GET", "/liveness").status == 503
+
+
+def test_a_daemon_that_waits_for_a_cluster_is_alive_however_long(api: Api) -> None:
+    api.service.now = NOW_NS + 3_600 * SECOND_NS
+    for stage in (Stage.CLUSTERLESS, Stage.FORMING):
+        api.service.story = stories.clusterless(stage)
+        assert api.ask("GET", "/liveness").status == 200
+    api.service.story = stories.clusterless(Stage.FORMED)
     assert api.ask("GET", "/liveness").status == 503
 
 

@@ -14,6 +14,7 @@ from ramd.api.serve import ApiServer
 from ramd.domain.errors import ConfigError, Refused
 from tests.api.harness import FakeService, control_loop, serving
 from tests.support.ports import free_port
+from tests.support.wait import wait_for
 
 RSS_MB_MAX = 90
 
@@ -124,7 +125,9 @@ def test_requests_are_logged_at_debug_only(caplog: pytest.LogCaptureFixture) -> 
         assert "/nodes/primary" not in caplog.text
         with caplog.at_level(logging.DEBUG, logger="ramd.api.access"):
             api.get("/nodes/nobody")
-        assert "GET /api/v1/nodes/nobody 404" in caplog.text
+            # The line is written after the answer has left.
+            wanted = "GET /api/v1/nodes/nobody 404"
+            wait_for(lambda: wanted in caplog.text, 10, "the request is logged")
 
 
 def test_memory_of_the_api_alone() -> None:

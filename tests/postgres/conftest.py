@@ -1,4 +1,4 @@
-"""Servers of tests: `cluster` gives nodes on throw-away directories and ends them all afterwards."""
+"""Servers of tests: `nodes` makes them in throw-away directories and ends them all afterwards."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_programs_that_are_missing_or_too_old_are_named(tmp_path: Path) -> None:
     for tool in TOOLS:
         (tmp_path / tool).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 14.2'\n")
         (tmp_path / tool).chmod(0o755)
-    with pytest.raises(ConfigError, match="PostgreSQL 14 .* is older than 15"):
+    with pytest.raises(ConfigError, match=r"PostgreSQL 14 .* is older than 15"):
         find_postgres(tmp_path)
     (tmp_path / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 19devel'\n")
     with pytest.raises(ConfigError, match="newer than 18"):

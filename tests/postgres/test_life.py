@@ -206,9 +206,11 @@ async def test_a_server_without_free_connections_is_accepting(nodes: Nodes) -> N
 
 async def test_a_start_that_fails_says_what_the_server_said(nodes: Nodes) -> None:
     server = await nodes.open(1, from_template=True)
-    with socket.create_server(("127.0.0.1", nodes.site(1).options.port)):
-        with pytest.raises(PostgresError, match="could not bind IPv4"):
-            await server.start(replica=False, upstream=None, timeout_ms=START_MS)
+    with (
+        socket.create_server(("127.0.0.1", nodes.site(1).options.port)),
+        pytest.raises(PostgresError, match="could not bind IPv4"),
+    ):
+        await server.start(replica=False, upstream=None, timeout_ms=START_MS)
     assert not lives(server)
     assert processes_below(nodes.cluster.folder) == []
     await server.start(replica=False, upstream=None, timeout_ms=START_MS)

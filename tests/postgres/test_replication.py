@@ -222,11 +222,11 @@ async def test_an_upstream_that_does_not_answer_harms_nothing(nodes: Nodes) -> N
     await server.start(replica=False, upstream=None, timeout_ms=START_MS)
     await accepting(server)
     await server.stop(StopMode.FAST, timeout_ms=START_MS)
-    with pytest.raises(PostgresError, match="node 2 at 127.0.0.1"):
+    with pytest.raises(PostgresError, match="node 2 at"):
         await server.data.rewind(nodes.upstream(2))
     assert (await server.data.inspect()).kind is DataKind.CLUSTER
     third = await nodes.open(3)
-    with pytest.raises(PostgresError, match="node 2 at 127.0.0.1"):
+    with pytest.raises(PostgresError, match="node 2 at"):
         await third.data.clone(nodes.upstream(2))
     assert (await third.data.inspect()).kind is DataKind.ABSENT
 
@@ -236,7 +236,7 @@ async def test_a_cancelled_clone_leaves_nothing(nodes: Nodes) -> None:
     replica = await nodes.open(2)
     work = asyncio.create_task(replica.data.clone(nodes.upstream(1)))
     beside = nodes.site(2).data_dir.with_name("data.clone-tmp")
-    await wait_for_async(lambda: (beside / "base").is_dir(), READY_S, "the clone has begun")
+    await wait_for_async((beside / "base").is_dir, READY_S, "the clone has begun")
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work

@@ -192,7 +192,6 @@ class FakeServer(Server):
             await self.process.exited.wait()
 
     async def adopt(self) -> bool:
-        await self.enter("adopt")
         return self.running
 
     async def start(self, *, replica: bool, upstream: Upstream | None, timeout_ms: int) -> None:

@@ -1,8 +1,8 @@
 """Throw-away PostgreSQL servers: a short directory the server's user can enter, a data directory
 copied from a template, and an end for every process that works below it.
 
-pytest's tmp_path will not do: it is closed to other users and too long for a socket. Start reading at
-`PostgresRoot`; `reap_processes` is what makes a crashed test leave nothing behind.
+pytest's tmp_path will not do: it is closed to other users and too long for a socket. Start reading
+at `PostgresRoot`; `reap_processes` is what makes a crashed test leave nothing behind.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REAP_S = 10.0
 
 
 class PostgresRoot:
-    """One directory for all servers of a test process; `close` ends and removes everything in it."""
+    """One directory for all servers of a test process; `close` ends and removes them all."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="ramd-pg-"))

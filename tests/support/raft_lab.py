@@ -111,9 +111,14 @@ class Lab:
         self.pump(node)
 
     def expire(self, node: int) -> None:
-        """Time passes for `node` alone until its election timeout; nothing is delivered."""
+        """Time passes until the election timeout of `node`; nothing is delivered.
+
+        The others do not campaign, as if they had drawn longer timeouts, but they were not asleep.
+        """
         for _ in range(PASSES_MAX):
             self.now = max(self.now, self[node].next_deadline())
+            for other in self.members.values():
+                other.raft._parts.election._ticked_ns = self.now
             role = self[node].status().role
             self[node].tick(self.now)
             campaigned = self[node].status().role is Role.PRE_CANDIDATE or (

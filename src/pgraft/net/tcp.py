@@ -168,8 +168,7 @@ class _Link:
     # pgraft.net.connection.ConnectionEvents
 
     def opened(self, connection: Connection, peer: Hello) -> None:
-        now = self._shared.identity.stage
-        if now is Stage.STARTED and connection.stage is not now:
+        if self._shared.identity.stage is Stage.STARTED and _predates_start(connection):
             connection.close()  # started during the hello; the next one tells it
             return
         self.connection = connection
@@ -184,6 +183,13 @@ class _Link:
 
     def closed(self, connection: Connection) -> None:
         self._ended.set()
+
+
+def _predates_start(connection: Connection) -> bool:
+    """Whether neither side's hello said that the group has started."""
+    peer = connection.peer()
+    theirs = Stage.BLANK if peer is None else peer.stage
+    return Stage.STARTED not in (connection.stage, theirs)
 
 
 class _Listener:
@@ -219,10 +225,10 @@ class _Listener:
             await self._drained.wait()  # bounded: aborted connections end in the next turn
         await self._server.wait_closed()
 
-    def drop_stage(self, keep: Stage) -> None:
-        """Close what was accepted with a hello of another stage."""
+    def started(self) -> None:
+        """This member has started: close what was accepted before any side had."""
         for connection in list(self._all):
-            if connection.stage is not keep:
+            if _predates_start(connection):
                 connection.close()
 
     def _accept(self) -> Connection:
@@ -319,9 +325,9 @@ class TcpTransport:
         for link in self._links.values():
             link.wake()
         if identity.stage is Stage.STARTED:
-            self._listener.drop_stage(Stage.STARTED)
+            self._listener.started()
             for link in self._links.values():
-                if link.connection is not None and link.connection.stage is not Stage.STARTED:
+                if link.connection is not None and _predates_start(link.connection):
                     link.connection.close()
 
     def refusals(self) -> Mapping[str, int]:

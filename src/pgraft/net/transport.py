@@ -87,8 +87,9 @@ class Transport(Protocol):
     def set_identity(self, identity: Identity) -> None:
         """Present this identity from now on.
 
-        At stage STARTED every connection made with an earlier stage on either side is closed, so
-        that no frame of the group ever travels on a connection that did not prove its cluster id.
+        At stage STARTED every connection that was made before either side had started is closed:
+        the next hello tells the peer, and no frame of the group travels on a connection whose
+        sides had no cluster id yet.
         """
         ...
 

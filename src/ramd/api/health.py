@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from ramd.api.picture import NodePicture, look
 from ramd.domain.observation import ServerRole, ServerState
-from ramd.domain.service import Service, Snapshot
+from ramd.domain.service import Service, Snapshot, Stage
 
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 LAG_DIGITS_MAX = 18
@@ -102,7 +102,12 @@ def is_up(me: Me, _: Wanted) -> str:
 
 
 def is_alive(me: Me, _: Wanted) -> str:
-    """The control loop has turned within a lease; twice that without one of its own to keep."""
+    """The control loop has turned within a lease; twice that without one of its own to keep.
+
+    Without a cluster no beat is due: a daemon that answers is alive, however long it waits.
+    """
+    if me.snapshot.daemon.stage is not Stage.FORMED:
+        return ""
     age_ms = max(0, me.now_ns - me.snapshot.taken_ns) // 1_000_000
     holder = me.snapshot.lease_deadline_ns != 0
     allowed_ms = me.snapshot.daemon.lease_ttl_ms * (1 if holder else 2)

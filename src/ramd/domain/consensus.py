@@ -60,7 +60,9 @@ class ReleaseEvidence:
             end = data["end"]
             return cls(
                 reason=str(data["reason"])[:REASON_CHARS_MAX],
-                end=end and Position(timeline=int(end["timeline"]), lsn=Lsn(int(end["lsn"]))),
+                end=None
+                if end is None
+                else Position(timeline=int(end["timeline"]), lsn=Lsn(int(end["lsn"]))),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the evidence of a release: {error!r}") from error

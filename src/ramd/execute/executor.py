@@ -118,10 +118,11 @@ class Executor:
             settled=self._intent.settled,
         )
 
-    def interrupt(self) -> None:
-        """End what is under way at once, interruptible or not: the fence has begun."""
+    def interrupt(self) -> asyncio.Task[None] | None:
+        """Cancel what is under way, interruptible or not: the fence has begun. Returns it."""
         if self._task is not None:
             self._task.cancel()
+        return self._task
 
     async def run(self) -> None:
         """Perform until cancelled. An error that is no RamdError, OSError or timeout is a bug and

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ramd import events
-from ramd.domain.errors import PostgresError
+from ramd.domain.errors import RamdError
 from ramd.domain.server import StopMode
 from ramd.execute.context import Ports
 from ramd.execute.lease_note import LeaseNote
@@ -26,6 +27,9 @@ RETRY_MS = 200
 LATCH_MS = 5_000
 MARGIN_MS = 400
 NS_PER_MS = 1_000_000
+
+
+Interrupt: TypeAlias = Callable[[], asyncio.Task[None] | None]
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class Guard:
         self._margin_ms = min(margin_ms, ttl_ms // 4)
         self._note = note
         self._watched = Watched()
-        self._interrupt: Callable[[], None] = lambda: None
+        self._interrupt: Interrupt = lambda: None
         self._armed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,8 +76,8 @@ class Guard:
     def margin_ms(self) -> int:
         return self._margin_ms
 
-    def attach(self, interrupt: Callable[[], None]) -> None:
-        """`interrupt` is called when a fence begins: whatever is under way must end at once."""
+    def attach(self, interrupt: Interrupt) -> None:
+        """When a fence begins, `interrupt` cancels what is under way and returns it."""
         self._interrupt = interrupt
 
     def left_ns(self, epoch: int) -> int:
@@ -142,10 +146,11 @@ class Guard:
         try:
             events.emit(events.FenceBegun(epoch=epoch, left_ms=left_ns // NS_PER_MS))
             ports.store.latch_now(epoch)
-            self._interrupt()
+            cut = self._interrupt()
             latching = asyncio.ensure_future(ports.store.latch(epoch))
-            await asyncio.wait({latching}, timeout=self._margin_ms / 4 / 1000)
-            await self._stop(epoch)
+            first = {latching} if cut is None else {latching, cut}
+            await asyncio.wait(first, timeout=self._margin_ms / 4 / 1000)
+            await self._stop(epoch, cut)
             self._report(epoch, begun_ns)
             await self._release(epoch, latching)
             self.rest()
@@ -153,17 +158,18 @@ class Guard:
             self._idle.set()
             ports.changed()
 
-    async def _stop(self, epoch: int) -> None:
-        """Returns only when no process of the server is left; there is nothing better to do."""
+    async def _stop(self, epoch: int, cut: asyncio.Task[None] | None) -> None:
+        """Returns only when no process of the server is left, and what was cut short cannot start
+        another; there is nothing better to do."""
         ports = self._ports
         while True:
             try:
                 await ports.server.stop(StopMode.IMMEDIATE, timeout_ms=self._margin_ms // 2)
                 await ports.server.data.kill_remains(timeout_ms=ports.timing.kill_ms)
-            except (PostgresError, OSError) as error:
+            except (RamdError, OSError) as error:
                 events.emit(events.FenceStuck(epoch=epoch, why=repr(error)))
             else:
-                if not ports.server.running:
+                if not ports.server.running and (cut is None or cut.done()):
                     return
             await asyncio.sleep(RETRY_MS / 1000)
 

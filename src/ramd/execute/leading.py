@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ramd import events
 from ramd.domain.decision import GiveUp, Lead, Yield
-from ramd.domain.errors import PostgresError, Unavailable
+from ramd.domain.errors import PostgresError, RamdError, Unavailable
 from ramd.domain.lsn import format_lsn
 from ramd.domain.model import StartMode
 from ramd.domain.server import Promotion, ServerFacts, StopMode
@@ -118,29 +118,34 @@ async def _promote(work: Work, goal: Lead) -> Step:
     begun_ns = work.ports.clock()
     _need_lease(work, goal.epoch)
     work.say(f"promoting in epoch {goal.epoch} onto timeline {goal.timeline}")
-    try:
-        async with work.ports.store.opening(goal.epoch):
-            _need_lease(work, goal.epoch)
-            work.guard.watch(goal.epoch)
-            work.known.forget_server()
+    fault = ""
+    async with work.ports.store.opening(goal.epoch):
+        _need_lease(work, goal.epoch)
+        work.guard.watch(goal.epoch)
+        work.known.forget_server()
+        try:
             done = await work.server.promote(goal.timeline, timeout_ms=work.timing.promote_ms)
-    except PostgresError as error:
-        return await refuse(work, f"promotion failed: {error.message}")
+        except (RamdError, OSError, TimeoutError) as error:
+            fault = f"promotion failed: {error}"
+    if fault:
+        # After the opening has ended: from here on it counts as opened, and is stopped as such.
+        return await refuse(work, fault)
     work.ports.changed()
-    if (fault := _not_as_granted(work, goal, done)) is not None:
+    if fault := _not_as_granted(work, goal, done):
         return await refuse(work, fault)
     events.emit(_promoted(goal, done, (work.ports.clock() - begun_ns) // 1_000_000))
     await work.ports.store.note_fork(OwnFork(epoch=goal.epoch, promotion=done))
     return Step.AGAIN
 
 
-def _not_as_granted(work: Work, goal: Lead, done: Promotion) -> str | None:
+def _not_as_granted(work: Work, goal: Lead, done: Promotion) -> str:
+    """What is wrong with the promotion; '' if it is what the grant names."""
     if done.timeline != goal.timeline:
         return f"promotion chose timeline {done.timeline}, not {goal.timeline}"
     reign = work.ports.state.reign
     if reign is not None and reign.parent_timeline not in (None, done.parent_timeline):
         return f"it was promoted from timeline {done.parent_timeline}"
-    return None
+    return ""
 
 
 def _promoted(goal: Lead, done: Promotion, duration_ms: int) -> events.Promoted:

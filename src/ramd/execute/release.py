@@ -5,9 +5,11 @@ Used by the guard and by the transitions. Start reading at `release`.
 
 from __future__ import annotations
 
+import asyncio
+
 from ramd import events
 from ramd.domain.consensus import ReleaseEvidence
-from ramd.domain.errors import PostgresError
+from ramd.domain.errors import RamdError
 from ramd.domain.lsn import format_lsn
 from ramd.domain.observation import Position
 from ramd.execute.context import Ports
@@ -30,7 +32,8 @@ async def release(ports: Ports, epoch: int, reason: str, *, scan_ms: int) -> Non
 
 async def _end_of_wal(ports: Ports, scan_ms: int) -> Position | None:
     try:
-        return await ports.server.data.end_of_wal(timeout_ms=scan_ms)
-    except (PostgresError, TimeoutError):
+        async with asyncio.timeout(2 * scan_ms / 1000):
+            return await ports.server.data.end_of_wal(timeout_ms=scan_ms)
+    except (RamdError, OSError, TimeoutError):
         # The release must not fail for want of it: "unknown" is an honest answer.
         return None

@@ -29,9 +29,11 @@ class Seen:
 async def look(ports: Ports, known: Knowledge) -> Seen:
     """Probe a running server, else inspect the directory. Raises PostgresError if neither works.
 
+    A server that somebody else started is taken over first, so that it is judged like any other.
+
     A running server that does not answer is told by its standby.signal: without one it may write.
     """
-    if ports.server.running:
+    if ports.server.running or await ports.server.adopt():
         facts = await ports.server.probe(timeout_ms=ports.timing.probe_ms)
         return await _running(ports, facts)
     known.forget_server()

@@ -228,7 +228,9 @@ class Observer:
             events.emit(events.ProbeFailed(why=facts.refused))
         if facts.accepting or facts.refused != "timeout":
             cache.timeouts = 0
-            cache.facts = facts
+            if not (facts.accepting and facts.role is None and cache.facts):
+                # Else it lives but had no connection to spare: what it said before still stands.
+                cache.facts = facts
             cache.exited = False
             return
         cache.timeouts += 1

@@ -12,7 +12,6 @@ from ramd.domain.decision import (
     Action,
     ClusterView,
     Decision,
-    DropHandover,
     GrantTo,
     Hold,
     MoveCoordinator,
@@ -64,8 +63,8 @@ def action_text(action: Action) -> str:
             return f"grant epoch {epoch} to node {node_id}: {start} on timeline {timeline}"
         case MoveCoordinator(node_id=node_id):
             return f"transfer coordination to node {node_id}"
-        case DropHandover(epoch=epoch):
-            return f"cancel the handover of epoch {epoch}"
+        case _:
+            return f"cancel the handover of epoch {action.epoch}"
 
 
 def verdict_line(verdict: Verdict) -> str:

@@ -20,6 +20,8 @@ from ramd.domain.lsn import LSN_MAX, Lsn, format_lsn
 from ramd.domain.model import Reign, StartMode
 from ramd.domain.observation import Position
 
+_ENDLESS = Lsn(LSN_MAX)
+
 
 class Kind(StrEnum):
     """Where a position lies with respect to the line."""
@@ -65,17 +67,17 @@ class Advice(NamedTuple):
 class Segment:
     """One timeline of the line. `left_by`: the epoch whose timeline left it; None: the present one.
 
-    `fork`: where that was, None while it is not recorded. `end`: the last position that is certainly
-    part of the line. That is the fork, or the position at which the holder of `left_by` was elected
-    if that is greater: what it had received may end within a record (pages are sent before a record
-    is complete), a timeline begins where the last complete record ends, and an incomplete record
-    has never been replayed by anybody who has no more than that.
+    `fork`: where that was, None while it is not recorded. `end`: the last position that certainly
+    is part of the line: the fork, or the position at which the holder of `left_by` was elected if
+    that is greater. What a node has received may end within a record (pages are sent before the
+    record is complete), and a timeline begins where the last complete record ends; but nobody who
+    holds no more than that has replayed the incomplete one.
     """
 
     timeline: int
     left_by: int | None = None
     fork: Lsn | None = None
-    end: Lsn = Lsn(LSN_MAX)
+    end: Lsn = _ENDLESS
 
 
 def line(reigns: Sequence[Reign]) -> tuple[Segment, ...]:

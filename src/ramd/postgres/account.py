@@ -33,8 +33,12 @@ class Account:
 
     def give(self, path: Path | int) -> None:
         """Make the file or directory (or open descriptor) the server's, if it is not already."""
-        if self.drops:
-            os.chown(path, self.uid, self.gid)
+        if not self.drops:
+            return
+        if isinstance(path, int):
+            os.fchown(path, self.uid, self.gid)
+        else:  # never through a link: directories of the server's are not to be trusted
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def choose_account(data_dir: Path, daemon_user: str | None = None) -> Account:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ramd.domain.errors import ConfigError, PostgresError
 from ramd.domain.server import Upstream
-from ramd.postgres.files import make_dirs, write_file
+from ramd.postgres.files import make_dirs, read_file, write_file
 from ramd.postgres.hba import render_hba
 from ramd.postgres.quote import conf_value, conninfo, passfile_field
 from ramd.postgres.site import Site
@@ -145,10 +145,7 @@ def steps_in(key: str, operators: Mapping[str, str]) -> bool:
 
 def read_upstream(site: Site) -> Upstream | None:
     """Whom the configuration file on disk makes this server follow."""
-    try:
-        text = site.conf_file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
+    text = read_file(site.conf_file, site.account) or ""
     line = next((x for x in text.splitlines() if x.startswith(UPSTREAM_MARK)), "")
     words = line.removeprefix(UPSTREAM_MARK).split(" ", 2)
     if len(words) != 3:
@@ -204,10 +201,8 @@ def write_all(site: Site, upstream: Upstream | None) -> None:
     site.prepare()
     conf = read_operators(site)
     auto_file = site.data_dir / "postgresql.auto.conf"
-    auto = auto_file.read_text(encoding="utf-8") if auto_file.exists() else ""
-    write_file(auto_file, without_owned(auto), account)
-    hba_file = site.data_dir / "pg_hba.conf"
-    operators_hba = hba_file.read_text(encoding="utf-8") if hba_file.exists() else ""
+    write_file(auto_file, without_owned(read_file(auto_file, account) or ""), account)
+    operators_hba = read_file(site.data_dir / "pg_hba.conf", account) or ""
     write_file(site.hba_file, render_hba(site.options, operators_hba), account)
     write_passfile(site)
     write_upstream(site, upstream)
@@ -217,13 +212,12 @@ def write_all(site: Site, upstream: Upstream | None) -> None:
 def read_operators(site: Site) -> str:
     """PGDATA/postgresql.conf, without our line."""
     path = site.data_dir / "postgresql.conf"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = read_file(path, site.account)
+    if text is None:
         raise PostgresError(
             f"{path} is missing",
             hint="a package may keep it elsewhere (Debian: /etc/postgresql): copy it there",
-        ) from None
+        )
     return "\n".join(line for line in text.splitlines() if MARK not in line)
 
 

@@ -80,6 +80,10 @@ class DataDir:
         self._must_be_stopped(really=True)
         now = datetime.now(UTC)
         target = free_name(self.path, now.strftime("%Y%m%dT%H%M%SZ"))
+        self.site.prepare()
+        listed = read_json(self.site.aside_file) or []
+        listed.append({"path": str(target), "reason": reason, "at": now.isoformat()})
+        write_file(self.site.aside_file, json.dumps(listed, indent=1) + "\n", None)
         (self.path / "postmaster.pid").unlink(missing_ok=True)
         try:
             self.path.rename(target)
@@ -92,10 +96,6 @@ class DataDir:
         note = read_note(self.site)
         if note is not None and note.path == self.path:
             finish(self.site)
-        listed = read_json(self.site.aside_file) or []
-        listed.append({"path": str(target), "reason": reason, "at": now.isoformat()})
-        text = json.dumps(listed, indent=1) + "\n"
-        write_file(self.site.aside_file, text, self.site.account)
         return target
 
     async def remove_data(self) -> None:

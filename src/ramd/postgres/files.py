@@ -1,4 +1,8 @@
-"""Small files that appear whole, belong to whom they should, and survive a power failure."""
+"""Small files that appear whole, belong to whom they should, and survive a power failure.
+
+root works here in directories of another user, who might put links there: nothing is written or
+given away through one, and nothing is read that this user could not read himself.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,43 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ramd.domain.errors import PostgresError
 from ramd.postgres.account import Account
 
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+MARK_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
-def write_file(path: Path, text: str, account: Account, *, mode: int = 0o600) -> bool:
-    """Replace `path` by `text` atomically and durably, owned by the server's user.
+
+def read_file(path: Path, account: Account) -> str | None:
+    """Text of a file in the server's directories, None if there is none. Raises PostgresError if
+    the server's user may not read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        found = os.fstat(descriptor)
+        group = found.st_gid in (account.gid, *account.groups) and found.st_mode & 0o040
+        if found.st_uid != account.uid and not group and not found.st_mode & 0o004:
+            raise PostgresError(f"{path} cannot be read by user {account.name}")
+        return file.read()
+
+
+def write_file(path: Path, text: str, account: Account | None, *, mode: int = 0o600) -> bool:
+    """Replace `path` by `text` atomically and durably; it will be the server's, or with None ours.
 
     Returns False, touching nothing, if it holds exactly that already.
     """
-    data = text.encode()
-    try:
-        if path.read_bytes() == data:
-            return False
-    except FileNotFoundError:
-        pass
+    data = text.encode(errors="surrogateescape")
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+        return False
     unfinished = path.with_name(f".{path.name}.new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, NEW_FILE, mode)
     try:
         os.fchmod(descriptor, mode)
-        account.give(descriptor)
+        if account is not None:
+            account.give(descriptor)
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -48,6 +70,16 @@ def make_dirs(folder: Path, mode: int) -> None:
     except FileExistsError:
         return
     folder.chmod(mode)
+
+
+def touch_file(path: Path, account: Account) -> None:
+    """An empty file of the server's, durable in content but not in name."""
+    descriptor = os.open(path, MARK_FILE, 0o600)
+    try:
+        account.give(descriptor)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_dir(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError
 from ramd.domain.server import Upstream
 from ramd.postgres.conf import application_name, peer_conninfo, without_owned, write_passfile
-from ramd.postgres.files import make_dirs, sync_dir, write_file
+from ramd.postgres.files import make_dirs, read_file, sync_dir, write_file
 from ramd.postgres.quote import literal
 from ramd.postgres.session import SessionError, open_peer
 from ramd.postgres.site import Site
@@ -35,8 +35,8 @@ async def make(site: Site, what: str, fill: Callable[[Path], Awaitable[None]]) -
     done = False
     try:
         make_dirs(place, 0o700)
-        place.chmod(0o700)
         site.account.give(place)
+        place.chmod(0o700)
         await fill(place)
         if place != site.data_dir:
             place.rename(site.data_dir)
@@ -125,6 +125,4 @@ async def free_slot(site: Site, upstream: Upstream) -> str | None:
 def clean_copied(site: Site, place: Path) -> None:
     """What the other node's ALTER SYSTEM said of settings that RAMD owns is not for this one."""
     auto_file = place / "postgresql.auto.conf"
-    if auto_file.exists():
-        text = auto_file.read_text(encoding="utf-8")
-        write_file(auto_file, without_owned(text), site.account)
+    write_file(auto_file, without_owned(read_file(auto_file, site.account) or ""), site.account)

@@ -15,7 +15,7 @@ from typing import IO
 from ramd.domain.errors import PostgresError
 from ramd.postgres.account import Account
 from ramd.postgres.child import Watched, clean_environment, spawn, tail
-from ramd.postgres.files import remove_file, sync_dir
+from ramd.postgres.files import MARK_FILE, remove_file, sync_dir, touch_file
 from ramd.postgres.orphans import PROGRAM_NAMES, Process, look_at
 from ramd.postgres.pidfile import read_pidfile
 from ramd.postgres.site import Site
@@ -32,12 +32,7 @@ def set_signal_file(site: Site, *, replica: bool) -> None:
     if not replica:
         remove_file(path)
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        site.account.give(descriptor)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    touch_file(path, site.account)
     sync_dir(site.data_dir)
 
 
@@ -72,10 +67,9 @@ async def launch(site: Site, *, timeout_ms: int) -> Watched:
 
 def open_log(site: Site) -> IO[bytes]:
     """The server's log, to append to: made by us, the server's own."""
-    file = site.log_file.open("ab")
-    site.account.give(file.fileno())
-    os.fchmod(file.fileno(), 0o640)
-    return file
+    descriptor = os.open(site.log_file, MARK_FILE | os.O_APPEND, 0o640)
+    site.account.give(descriptor)
+    return os.fdopen(descriptor, "ab")
 
 
 async def is_up(site: Site, child: Watched, timeout_ms: int) -> bool:

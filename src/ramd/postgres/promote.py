@@ -12,7 +12,7 @@ import signal
 from ramd.domain.errors import PostgresError
 from ramd.domain.server import Promotion
 from ramd.postgres.child import Watched
-from ramd.postgres.files import remove_file
+from ramd.postgres.files import MARK_FILE, remove_file
 from ramd.postgres.probe import Link, identify
 from ramd.postgres.session import SessionError
 from ramd.postgres.site import Site
@@ -52,8 +52,7 @@ async def promote(
 
 def ask(site: Site, postmaster: Watched) -> None:
     """The file is what is asked, the signal makes the server look (xlogrecovery.c, promotion)."""
-    path = site.data_dir / "promote"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(site.data_dir / "promote", MARK_FILE, 0o600)
     site.account.give(descriptor)
     os.close(descriptor)
     postmaster.send(signal.SIGUSR1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn, parse_lsn
 from ramd.postgres.account import Account
-from ramd.postgres.files import sync_dir
+from ramd.postgres.files import NEW_FILE, sync_dir
 
 NAME = re.compile(r"^([0-9A-F]{8})\.history$")
 TIMELINES_MAX = 100_000
@@ -85,7 +85,7 @@ def write_placeholders(wal_dir: Path, account: Account, current: int, wanted: in
     for number in range(current + 1, wanted):
         if number not in known:
             path = wal_dir / file_name(number)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, NEW_FILE, 0o600)
             account.give(descriptor)
             os.close(descriptor)
             made.append(path)

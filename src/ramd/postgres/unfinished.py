@@ -37,7 +37,7 @@ def begin(site: Site, path: Path, what: str) -> None:
     """Note that `path` is not to be trusted from now on."""
     site.prepare()
     text = json.dumps({"path": str(path), "what": what}) + "\n"
-    write_file(site.unfinished_file, text, site.account)
+    write_file(site.unfinished_file, text, None)  # ours: what it names may be removed
 
 
 def finish(site: Site) -> None:

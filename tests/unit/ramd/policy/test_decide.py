@@ -1,0 +1,196 @@
+"""The decision as a whole: total, deterministic, and never against the safety rules."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from ramd.domain.decision import (
+    ClusterView,
+    DropHandover,
+    GrantTo,
+    Hold,
+    LeaseView,
+    Memory,
+    Seal,
+)
+from ramd.domain.lsn import Lsn
+from ramd.domain.model import ClusterState, Reign, Removal, StartMode
+from ramd.domain.observation import (
+    DataKind,
+    Heard,
+    Observation,
+    Position,
+    ServerRole,
+    ServerState,
+)
+from ramd.policy.candidates import preflight
+from ramd.policy.decide import LOOK_AGAIN_NS, decide
+from ramd.policy.explain import action_text, explain, rule_table
+from ramd.policy.memory import remember
+from ramd.policy.picture import movable
+from ramd.policy.rules import RULES
+from tests.unit.ramd.policy.views import MS, NOW_NS, VIEWS, member, view
+
+MANY = settings(max_examples=400)
+REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
+LED = ClusterState(
+    cluster_id="c",
+    members=(member(1), member(2), member(3)),
+    system_id="1",
+    reigns=(REIGN,),
+    timeline_high=1,
+)
+RUNNING = LeaseView(may_move_at_ns=NOW_NS + 3000 * MS)
+
+
+def heard(node_id: int, *, upstream: int | None = None, primary: bool = False) -> Heard:
+    seen = Observation(
+        node_id=node_id,
+        boot=1,
+        taken_ns=0,
+        data=DataKind.CLUSTER,
+        state=ServerState.RUNNING,
+        role=ServerRole.PRIMARY if primary else ServerRole.REPLICA,
+        accepting=True,
+        position=Position(timeline=1, lsn=Lsn(500)),
+        upstream=upstream,
+        epoch_opened=1 if primary else 0,
+    )
+    return Heard(observation=seen, received_ns=NOW_NS)
+
+
+def healthy(**changes: object) -> ClusterView:
+    everyone = {1: heard(1, primary=True), 2: heard(2, upstream=1), 3: heard(3)}
+    return replace(view(LED, heard=everyone, lease=RUNNING), **changes)  # type: ignore[arg-type]
+
+
+# --- rules in which nothing happens ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "rule"),
+    [
+        (view(ClusterState()), "unformed"),
+        (view(replace(LED, removal=Removal(remove_data=False))), "being_removed"),
+        (view(LED, ready=False), "coordinator_not_ready"),
+        (view(ClusterState(cluster_id="c")), "first_primary_waits"),
+    ],
+)
+def test_nothing_happens_and_nobody_is_told_anything(seen: ClusterView, rule: str) -> None:
+    decision = decide(seen)
+    assert (decision.rule, decision.action) == (rule, Hold(follow=False))
+
+
+# --- properties --------------------------------------------------------------------------------
+
+
+@MANY
+@given(VIEWS)
+def test_any_view_gets_exactly_one_decision_and_the_same_one(seen: ClusterView) -> None:
+    decision = decide(seen)
+    assert decision == decide(replace(seen, heard=dict(reversed(seen.heard.items()))))
+    assert decision.rule in {rule.name for rule in RULES}
+    assert decision.reason
+    assert decision.wake_at_ns is not None
+    assert seen.now_ns < decision.wake_at_ns <= seen.now_ns + LOOK_AGAIN_NS
+    explanation = explain(seen)
+    assert explanation.decision == decision
+    assert all(explanation.lines)
+
+
+@MANY
+@given(VIEWS)
+def test_the_epoch_moves_only_when_it_may_and_only_by_one(seen: ClusterView) -> None:
+    action = decide(seen).action
+    if isinstance(action, GrantTo):
+        assert action.epoch == seen.state.epoch + 1 or not seen.state.reigns
+        assert not seen.state.reigns or movable(seen)
+        if action.start is StartMode.PROMOTE:
+            assert action.timeline == seen.state.timeline_high + 1
+            at = seen.heard[action.node_id].observation
+            assert seen.sealing is not None
+            assert at.sealed is not None
+            assert at.sealed.attempt == seen.sealing.attempt
+            assert at.sealed.position.lsn == action.seal_lsn
+            assert seen.now_ns - seen.heard[action.node_id].received_ns <= seen.silent_after_ns
+        else:
+            assert not seen.state.system_id or not seen.state.reigns
+    if isinstance(action, Seal):
+        assert (action.attempt.term, action.attempt.number) == (seen.term, seen.next_attempt)
+        assert action.epoch == seen.state.epoch
+
+
+@MANY
+@given(VIEWS)
+def test_memory_never_forgets_an_epoch_that_was_served(seen: ClusterView) -> None:
+    later = remember(seen)
+    assert later.served_epoch >= seen.memory.served_epoch
+    assert (
+        later.serving_since_ns is None
+        or later.serving_since_ns <= seen.now_ns
+        or (later.serving_since_ns == seen.memory.serving_since_ns)
+    )
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+def test_serving_is_remembered_without_a_gap() -> None:
+    first = remember(healthy())
+    assert first == Memory(served_epoch=1, serving_since_ns=NOW_NS)
+    later = remember(healthy(now_ns=NOW_NS + MS, memory=first))
+    assert later == first
+    gap = remember(healthy(now_ns=NOW_NS + 9000 * MS, memory=first))
+    assert gap == Memory(served_epoch=1)
+
+
+def test_a_new_epoch_begins_to_serve_anew() -> None:
+    old = Memory(served_epoch=0, serving_since_ns=5)
+    assert remember(healthy(memory=old)).serving_since_ns == NOW_NS
+
+
+# --- preflight of a handover -------------------------------------------------------------------
+
+
+def test_a_handover_needs_somebody_who_streams() -> None:
+    assert preflight(healthy(), None).refusal == ""
+    assert preflight(healthy(), 2).refusal == ""
+    assert preflight(healthy(), 3).refusal == "node 3 does not stream"
+    assert preflight(healthy(), 9).refusal == "node 9 does not stream"
+
+
+def test_a_handover_says_why_nobody_could_take_over() -> None:
+    alone = healthy(heard={1: heard(1, primary=True)})
+    assert preflight(alone, None).refusal == (
+        "no node could take over: node 2 was never heard; node 3 was never heard"
+    )
+    assert preflight(alone, 2).refusal == "node 2 was never heard"
+    assert [v.node_id for v in preflight(alone, 2).verdicts] == [1, 2, 3]
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def test_every_action_has_words() -> None:
+    assert action_text(DropHandover(epoch=4)) == "cancel the handover of epoch 4"
+    assert action_text(Hold(follow=False)) == "change nothing"
+
+
+def test_an_explanation_without_a_primary_judges_nobody() -> None:
+    explanation = explain(view(ClusterState(cluster_id="c", members=(member(1),))))
+    assert explanation.verdicts == ()
+    assert explanation.if_lost is None
+
+
+def test_an_explanation_tells_who_would_take_over() -> None:
+    assert explain(healthy()).if_lost == 2
+    assert "would be promoted" in explain(healthy()).lines[-1]
+
+
+def test_rule_names_are_unique_and_all_in_the_table() -> None:
+    names = [rule.name for rule in RULES]
+    assert len(set(names)) == len(names)
+    table = rule_table()
+    assert all(f"| `{name}` |" in table for name in names)
+    assert all(rule.condition and rule.effect and rule.because for rule in RULES)

@@ -1,0 +1,98 @@
+"""The goal of one node: total, and never a primary without its lease."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramd.domain.decision import (
+    Directive,
+    Follow,
+    GiveUp,
+    Lead,
+    Leave,
+    LocalFacts,
+    StaySealed,
+    Wait,
+    Yield,
+)
+from ramd.domain.model import ClusterState, Removal
+from ramd.domain.observation import Observation, ServerRole
+from ramd.policy.plan import plan
+from tests.unit.ramd.policy.views import ATTEMPTS, OBSERVATIONS, SMALL, STATES
+
+DIRECTIVES = st.builds(Directive, epoch=SMALL, attempt=ATTEMPTS, sealed=st.booleans())
+FACTS = st.builds(
+    LocalFacts,
+    me=SMALL,
+    now_ns=st.just(10),
+    lease_epoch=SMALL,
+    lease_deadline_ns=st.integers(0, 20),
+    released_epoch=SMALL,
+    opened_epoch=SMALL,
+    in_touch=st.booleans(),
+    sealed_attempt=st.none() | ATTEMPTS,
+    adopt_until_ns=st.sampled_from([0, 20]),
+)
+MANY = settings(max_examples=600)
+BLANK = Observation(node_id=1, boot=1, taken_ns=0)
+ME = LocalFacts(me=1, now_ns=10)
+
+
+def test_a_destroyed_cluster_is_left_first_of_all() -> None:
+    state = ClusterState(removal=Removal(remove_data=True))
+    assert plan(state, None, ME, BLANK) == Leave(remove_data=True)
+
+
+def test_without_a_primary_servers_are_left_alone() -> None:
+    serving = replace(BLANK, role=ServerRole.PRIMARY)
+    assert isinstance(plan(ClusterState(), None, ME, serving), Wait)
+
+
+@MANY
+@given(STATES, st.none() | DIRECTIVES, FACTS, OBSERVATIONS)
+def test_goals_keep_the_safety_rules(
+    state: ClusterState, directive: Directive | None, facts: LocalFacts, seen: Observation
+) -> None:
+    goal = plan(state, directive, facts, seen)
+    assert goal == plan(state, directive, facts, seen)
+    reign = state.reign
+    leased = (
+        facts.lease_epoch == state.epoch
+        and facts.now_ns < facts.lease_deadline_ns
+        and facts.released_epoch < state.epoch
+    )
+    if isinstance(goal, Lead):
+        assert leased
+        assert reign is not None
+        assert (reign.node_id, reign.epoch) == (facts.me, goal.epoch)
+    if isinstance(goal, Yield):
+        assert state.handover is not None
+        assert facts.released_epoch < goal.epoch
+    if isinstance(goal, GiveUp):
+        assert goal.epoch == facts.opened_epoch or goal.epoch <= facts.released_epoch
+    if isinstance(goal, Follow):
+        # Only what a coordinator said, of this epoch, and never against a higher seal (H2).
+        assert directive is not None
+        assert not directive.sealed
+        assert directive.epoch == state.epoch == goal.epoch
+        assert reign is not None
+        assert reign.node_id == goal.upstream != facts.me
+        sealed = facts.sealed_attempt
+        assert sealed is None or directive.attempt.key() >= sealed.key()
+    if isinstance(goal, StaySealed) and facts.sealed_attempt is not None:
+        assert goal.attempt.key() >= facts.sealed_attempt.key()
+
+
+@MANY
+@given(STATES, st.none() | DIRECTIVES, FACTS, OBSERVATIONS)
+def test_a_primary_without_a_lease_is_never_left_alone_for_good(
+    state: ClusterState, directive: Directive | None, facts: LocalFacts, seen: Observation
+) -> None:
+    """Once a server was opened by RAMD, Wait is no goal for a primary unless a lease may stand."""
+    seen = replace(seen, role=ServerRole.PRIMARY)
+    goal = plan(state, directive, replace(facts, adopt_until_ns=0), seen)
+    if isinstance(goal, Wait) and state.reign is not None:
+        leased = facts.now_ns < facts.lease_deadline_ns
+        first = state.reign.start == "open" and state.reign.node_id == facts.me
+        assert leased or (first and facts.opened_epoch < state.epoch)

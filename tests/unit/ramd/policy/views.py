@@ -1,0 +1,134 @@
+"""Views, small and arbitrary, for the tests of this folder."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ramd.domain.decision import ClusterView, LeaseView, Memory, SealAttempt
+from ramd.domain.lsn import Lsn
+from ramd.domain.model import (
+    ClusterState,
+    Handover,
+    Member,
+    Reign,
+    Removal,
+    Settings,
+    StartMode,
+)
+from ramd.domain.observation import (
+    Attempt,
+    DataKind,
+    Heard,
+    Observation,
+    Position,
+    SealReport,
+    ServerRole,
+    ServerState,
+)
+
+MS = 1_000_000
+NOW_NS = 100_000 * MS
+
+
+def member(node_id: int, **changes: Any) -> Member:
+    return Member(
+        node_id=node_id,
+        name=f"node{node_id}",
+        hostname="h",
+        postgresql_port=1,
+        raft_port=2,
+        http_port=3,
+        **changes,
+    )
+
+
+def view(state: ClusterState, **changes: Any) -> ClusterView:
+    """Coordinator is node 3, for a long time; nobody has been heard."""
+    facts: dict[str, Any] = {
+        "now_ns": NOW_NS,
+        "me": 3,
+        "term": 5,
+        "coordinator_since_ns": 0,
+        "started_ns": 0,
+        "state": state,
+        "heard": {},
+        "lease": LeaseView(may_move_at_ns=None),
+    }
+    return ClusterView(**(facts | changes))
+
+
+# --- arbitrary ones ----------------------------------------------------------------------------
+
+SMALL = st.integers(0, 5)
+LSNS = st.integers(0, 900).map(Lsn)
+ATTEMPTS = st.builds(Attempt, term=st.integers(4, 5), number=st.integers(0, 2))
+POSITIONS = st.builds(Position, timeline=SMALL, lsn=LSNS)
+OBSERVATIONS = st.builds(
+    Observation,
+    node_id=SMALL,
+    boot=st.just(1),
+    taken_ns=st.just(0),
+    data=st.sampled_from(DataKind),
+    state=st.sampled_from(ServerState),
+    role=st.none() | st.sampled_from(ServerRole),
+    accepting=st.booleans(),
+    system_id=st.sampled_from(["", "1", "2"]),
+    position=st.none() | POSITIONS,
+    upstream=st.none() | SMALL,
+    sealed=st.none() | st.builds(SealReport, epoch=SMALL, attempt=ATTEMPTS, position=POSITIONS),
+    epoch_opened=SMALL,
+    failures=st.integers(0, 4),
+)
+TIMES = st.integers(NOW_NS - 40_000 * MS, NOW_NS + 5_000 * MS)
+HEARD = st.builds(Heard, observation=OBSERVATIONS, received_ns=TIMES)
+REIGNS = st.builds(
+    Reign,
+    epoch=SMALL,
+    node_id=SMALL,
+    timeline=SMALL,
+    start=st.sampled_from(StartMode),
+    parent_timeline=st.none() | SMALL,
+    fork_lsn=st.none() | LSNS,
+    seal_lsn=st.none() | LSNS,
+)
+STATES = st.builds(
+    ClusterState,
+    cluster_id=st.sampled_from(["c", "c", "c", ""]),
+    members=st.lists(
+        st.builds(member, SMALL, priority=st.integers(0, 100), nofailover=st.booleans()),
+        max_size=4,
+        unique_by=lambda one: one.node_id,
+    ).map(tuple),
+    settings=st.builds(
+        Settings,
+        auto_failover_enabled=st.booleans(),
+        maximum_lag_on_failover=st.sampled_from([0, 100]),
+    ),
+    system_id=st.sampled_from(["", "1"]),
+    reigns=st.lists(REIGNS, max_size=4).map(tuple),
+    timeline_high=SMALL,
+    handover=st.none() | st.builds(Handover, epoch=SMALL, target=st.none() | SMALL),
+    removal=st.sampled_from([None, None, None, Removal(remove_data=False)]),
+)
+LEASES = st.builds(
+    LeaseView,
+    may_move_at_ns=st.none() | TIMES,
+    released=st.booleans(),
+    release_lsn=st.none() | LSNS,
+)
+VIEWS = st.builds(
+    ClusterView,
+    now_ns=st.just(NOW_NS),
+    me=SMALL,
+    term=st.just(5),
+    coordinator_since_ns=TIMES,
+    started_ns=TIMES,
+    state=STATES,
+    heard=st.dictionaries(SMALL, HEARD, max_size=4),
+    lease=LEASES,
+    sealing=st.none() | st.builds(SealAttempt, epoch=SMALL, attempt=ATTEMPTS, begun_ns=TIMES),
+    next_attempt=st.integers(1, 3),
+    last_transfer_ns=st.just(0) | TIMES,
+    ready=st.sampled_from([True, True, True, False]),
+    memory=st.builds(Memory, served_epoch=SMALL, serving_since_ns=st.none() | TIMES),
+)

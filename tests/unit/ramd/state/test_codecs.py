@@ -1,0 +1,163 @@
+"""Values survive the wire; anything else is refused and never half-read."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramd.domain.decision import Directive
+from ramd.domain.lsn import LSN_MAX, Lsn
+from ramd.domain.model import (
+    ClusterState,
+    DecisionRecord,
+    Handover,
+    Member,
+    Reign,
+    Removal,
+    Settings,
+    StartMode,
+)
+from ramd.domain.observation import (
+    Attempt,
+    DataKind,
+    Observation,
+    Position,
+    SealReport,
+    ServerRole,
+    ServerState,
+)
+from ramd.state.commands import (
+    VERSION,
+    CancelHandover,
+    ChangeSettings,
+    Command,
+    Destroy,
+    GrantPayload,
+    InitCluster,
+    RecordDecision,
+    RecordFork,
+    RecordSystem,
+    RequestHandover,
+    UndecodableError,
+    decode,
+    decode_grant_payload,
+    encode,
+    encode_grant_payload,
+)
+from ramd.state.wire import (
+    Beat,
+    decode_beat,
+    decode_directive,
+    decode_observation,
+    decode_state,
+    encode_beat,
+    encode_directive,
+    encode_observation,
+    encode_state,
+)
+
+MEMBER = Member(node_id=1, name="n", hostname="h", postgresql_port=1, raft_port=2, http_port=3)
+RECORD = DecisionRecord(epoch=1, rule="r", action="a", reason="ü", details=("x", "y"))
+COMMANDS: tuple[Command, ...] = (
+    InitCluster(cluster_id="c", cluster_name="n", members=(MEMBER,), settings=Settings()),
+    RecordSystem(system_id="7"),
+    RecordFork(epoch=2, parent_timeline=1, fork_lsn=Lsn(LSN_MAX)),
+    RequestHandover(handover=Handover(epoch=2, target=None)),
+    CancelHandover(epoch=2, reason="why"),
+    RecordDecision(record=RECORD),
+    Destroy(removal=Removal(remove_data=True)),
+    ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
+)
+REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
+ATTEMPT = Attempt(term=5, number=1)
+POSITION = Position(timeline=2, lsn=Lsn(LSN_MAX))
+SEEN = Observation(
+    node_id=2,
+    boot=3,
+    taken_ns=1 << 62,
+    data=DataKind.CLUSTER,
+    state=ServerState.RUNNING,
+    role=ServerRole.REPLICA,
+    position=POSITION,
+    streaming_replicas=(1, 3),
+    lag_seconds=0.25,
+    sealed=SealReport(epoch=1, attempt=ATTEMPT, position=POSITION),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_a_command_survives_the_log(command: Command) -> None:
+    assert decode(encode(command)) == command
+
+
+def test_other_values_survive_the_wire() -> None:
+    payload = GrantPayload(reign=REIGN, record=RECORD)
+    assert decode_grant_payload(encode_grant_payload(payload)) == payload
+    assert decode_observation(encode_observation(SEEN)) == SEEN
+    directive = Directive(epoch=1, attempt=ATTEMPT, sealed=True)
+    assert decode_directive(encode_directive(directive)) == directive
+    for told in (directive, None):
+        beat = Beat(
+            directive=told, observations=(SEEN,), coordinator=1, state_index=9, ages_ms=(4,)
+        )
+        assert decode_beat(encode_beat(beat)) == beat
+    state = ClusterState(
+        cluster_id="c",
+        members=(MEMBER,),
+        reigns=(REIGN,),
+        handover=Handover(epoch=1, target=2),
+        decisions=(RECORD,),
+        applied_index=7,
+    )
+    assert decode_state(encode_state(state)) == state
+
+
+def pack(*parts: object) -> bytes:
+    return msgspec.msgpack.encode(parts)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "not a message"),
+        (b"\xc1", "not a message"),
+        (pack(VERSION, "system"), "not a message"),
+        (b"\x93\x01\xa1\xff\xc0", "not a message"),
+        (pack(VERSION + 1, "system", {"system_id": "7"}), "version 2 is not 1"),
+        (pack(VERSION, "fly", {}), "unknown command 'fly'"),
+        (pack(VERSION, "system", {}), "not a RecordSystem"),
+        (pack(VERSION, "system", {"system_id": 7}), "not a RecordSystem"),
+        (b"\x93\x01\xa6system\x81\xa9system_id\xa1\xff", "not a RecordSystem"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(data: bytes, why: str) -> None:
+    with pytest.raises(UndecodableError, match=why):
+        decode(data)
+
+
+def test_a_message_is_not_taken_for_another() -> None:
+    with pytest.raises(UndecodableError, match="expected 'beat', got 'observation'"):
+        decode_beat(encode_observation(SEEN))
+
+
+def test_a_newer_minor_writer_may_add_keys() -> None:
+    assert decode(pack(VERSION, "system", {"system_id": "7", "more": 1})) == COMMANDS[1]
+
+
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_are_a_command_or_undecodable(data: bytes) -> None:
+    try:
+        command = decode(data)
+    except UndecodableError:
+        return
+    assert decode(encode(command)) == command
+
+
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_a_flipped_byte_never_breaks_the_reader(at: int, value: int) -> None:
+    data = bytearray(encode(COMMANDS[0]))
+    data[at % len(data)] = value
+    try:
+        decode(bytes(data))
+    except UndecodableError:
+        return
