@@ -102,14 +102,20 @@ class Coordinator:
     def heard(self) -> dict[int, Heard]:
         return self._past.heard
 
-    def hear(self, observation: Observation, now_ns: int) -> bool:
-        """Keep the newest facts of a node. True if something definite changed (look again now)."""
+    def hear(self, observation: Observation, received_ns: int) -> bool:
+        """Keep the newest facts of a node. True if something definite changed (look again now).
+
+        A relayed observation carries the time of its first receipt, so it never displaces a newer
+        one that came directly.
+        """
         node = observation.node_id
         before = self._past.heard.get(node)
-        if before and before.observation.boot == observation.boot:
+        if before is not None and received_ns < before.received_ns:
+            return False
+        if before is not None and before.observation.boot == observation.boot:
             if observation.taken_ns < before.observation.taken_ns:
                 return False
-        self._past.heard[node] = Heard(observation=observation, received_ns=now_ns)
+        self._past.heard[node] = Heard(observation=observation, received_ns=received_ns)
         return before is None or definite(before.observation) != definite(observation)
 
     def beat(self, now_ns: int) -> int | None:

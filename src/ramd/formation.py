@@ -327,9 +327,7 @@ def secret_file(plan: NodePlan) -> Path:
     return plan.state_dir / SECRET_FILE
 
 
-def node_settings(
-    plan: NodePlan, plans: tuple[NodePlan, ...], config: Config
-) -> dict[str, object]:
+def node_settings(plan: NodePlan, plans: tuple[NodePlan, ...], config: Config) -> dict[str, object]:
     """Everything one node's ramd.conf says: what node 1's says for any node, the node's own, and
     the list of all nodes."""
     own = plan.member

@@ -24,6 +24,7 @@ from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.formation import CREATED_MARK
 from ramd.link import RAFT_DIR, belongs
+from ramd.membership import refuse_lost_state, save_own
 from ramd.runtime import Runtime, Surroundings
 
 NS_PER_S = 1_000_000_000
@@ -33,7 +34,7 @@ SILENT_NS = 3 * NS_PER_S
 DESTROYED_MARK = "destroyed.json"
 """In the state directory of a node whose cluster a person destroyed: it forms none by itself."""
 OWN_FILES = (
-    "local.json", "lease", "cluster_secret", "postgresql.ramd.conf", "pg_hba.conf", "passfile",
+    "local.json", "lease", "member.json", "cluster_secret", "postgresql.ramd.conf", "pg_hba.conf", "passfile",
 )  # fmt: skip
 
 
@@ -110,6 +111,11 @@ class Host:
             clock=self.now_ns,
             unix_ms=self.unix_ms,
         )
+        if not belongs(self.daemon.config.state_dir):
+            refuse_lost_state(self.daemon.config)
+            for member in members:
+                if member.node_id == self.daemon.config.node_id:
+                    save_own(self.daemon.config.state_dir, member)
         self._set(Stage.FORMING, "starting")
         try:
             runtime = await Runtime.open(around, forming=self._forming)

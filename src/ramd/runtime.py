@@ -32,8 +32,9 @@ from ramd.execute.guard import Guard
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
-from ramd.link import GroupOptions, Link, join
+from ramd.link import GroupOptions, Link, Membership, join
 from ramd.loop import ControlLoop, Parts
+from ramd.membership import differences, own_member
 from ramd.observe.observer import Identity, Observer, Pace
 from ramd.postgres.instance import Instance
 from ramd.postgres.options import ServerOptions
@@ -63,7 +64,7 @@ class Surroundings:
 class Organs:
     """The parts that have a life of their own."""
 
-    link: Link
+    membership: Membership
     note: LeaseNote
     server: Instance
     observer: Observer
@@ -82,6 +83,7 @@ class Runtime:
         self._wake = wake
         self._tasks: asyncio.TaskGroup | None = None
         self._founding = False
+        self._compared = False
         self._listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -98,17 +100,17 @@ class Runtime:
         store = LocalStore.load(config.state_dir)
         wake = asyncio.Event()
         boot = secrets.randbits(63)
-        link = await join(
+        membership = await join(
             _group_options(around, boot, store.released_epoch),
             clock=around.clock,
             woken=wake.set,
             forming=forming,
         )
         try:
-            runtime = cls._assemble(around, site, store, link, wake, boot)
+            runtime = cls._assemble(around, site, store, membership, wake, boot)
             await runtime._organs.executor.startup()
         except BaseException:
-            await link.close()
+            await membership.close()
             raise
         return runtime
 
@@ -118,16 +120,15 @@ class Runtime:
         around: Surroundings,
         site: Site,
         store: LocalStore,
-        link: Link,
+        membership: Membership,
         wake: asyncio.Event,
         boot: int,
     ) -> Self:
         config, me = around.config, around.config.node_id
+        link = membership.link
         server = Instance(site)
         identity = Identity(node_id=me, boot=boot, daemon_version=around.version)
-        pace = Pace(
-            interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms
-        )
+        pace = Pace(interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms)
         observer = Observer(server, identity=identity, wake=wake.set, pace=pace)
 
         def changed() -> None:
@@ -168,7 +169,7 @@ class Runtime:
             beaten=lambda: runtime._beaten(),
         )
         organs = Organs(
-            link=link,
+            membership=membership,
             note=note,
             server=server,
             observer=observer,
@@ -187,7 +188,7 @@ class Runtime:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             for life in (
-                organs.link.run(),
+                organs.membership.run(),
                 organs.observer.run(),
                 organs.guard.run(),
                 organs.executor.run(),
@@ -199,7 +200,7 @@ class Runtime:
         """End this member. A server that may write stays under a watch of its own: it is stopped
         at the end of its lease unless a daemon has taken it over by then."""
         organs = self._organs
-        await organs.link.close()
+        await organs.membership.close()
         organs.note.close()
         # After the lock: the watch takes whoever holds it for the daemon that took over.
         if organs.guard.watching and organs.server.running:
@@ -213,11 +214,11 @@ class Runtime:
 
     @property
     def link(self) -> Link:
-        return self._organs.link
+        return self._organs.membership.link
 
     @property
     def state(self) -> ClusterState:
-        return self._organs.link.state()
+        return self.link.state()
 
     @property
     def me(self) -> int:
@@ -225,7 +226,7 @@ class Runtime:
 
     @property
     def status(self) -> GroupStatus:
-        return self._organs.link.status()
+        return self.link.status()
 
     @property
     def heard(self) -> tuple[Heard, ...]:
@@ -264,17 +265,27 @@ class Runtime:
 
     def _beaten(self) -> None:
         status, state = self.status, self.state
+        if state.formed and not self._compared:
+            self._compared = True
+            self._compare(state)
         if status.is_coordinator and status.ready and not state.formed and not self._founding:
             self._founding = True
             self.spawn(self._found())
         for listener in self._listeners:
             listener()
 
+    def _compare(self, state: ClusterState) -> None:
+        """The file's node list no longer decides; that it differs is said once."""
+        config = self._around.config
+        listed = config.members() if config.forms_cluster else ()
+        for what in differences(listed, state.members) if listed else ():
+            events.emit(events.ConfigWarning(key="node list", what=what))
+
     async def _found(self) -> None:
         """The first coordinator says who the cluster is; every listed member knows the same."""
         config = self._around.config
         command = InitCluster(
-            cluster_id=self._organs.link.cluster_id,
+            cluster_id=self._organs.membership.cluster_id,
             cluster_name=config.cluster_name,
             members=self._around.members,
             settings=config.settings(),
@@ -287,7 +298,7 @@ class Runtime:
 
     async def _propose(self, command: bytes, what: str) -> None:
         try:
-            await self._organs.link.propose(command, timeout_s=PROPOSE_TIMEOUT_S)
+            await self.link.propose(command, timeout_s=PROPOSE_TIMEOUT_S)
         except RamdError as error:
             events.emit(events.ProposalLost(what=what, why=error.message))
 
@@ -304,7 +315,7 @@ def _open_site(around: Surroundings) -> Site:
     """Find programs and user for this node's server, and check that it can reach its files."""
     config = around.config
     scram = config.auth_method == "scram-sha-256"
-    own = next((m for m in around.members if m.node_id == config.node_id), config.own_member())
+    own = own_member(config)
     options = ServerOptions(
         node_id=config.node_id,
         data_dir=config.postgresql_data_dir,

@@ -108,9 +108,7 @@ class RamdService:
             replica_nodes=replicas,
         )
 
-    def _created(
-        self, made: formation.Made, plans: tuple[formation.NodePlan, ...]
-    ) -> bool | None:
+    def _created(self, made: formation.Made, plans: tuple[formation.NodePlan, ...]) -> bool | None:
         """True once the primary accepts writes and every other node streams from it."""
         fallen = made.fallen()
         if fallen is not None:
@@ -250,9 +248,7 @@ class RamdService:
     def _finished(self, operation: str, begun_ns: int, outcome: str) -> None:
         duration_ms = (self.now_ns() - begun_ns) // NS_PER_MS
         events.emit(
-            events.OperationFinished(
-                operation=operation, outcome=outcome, duration_ms=duration_ms
-            )
+            events.OperationFinished(operation=operation, outcome=outcome, duration_ms=duration_ms)
         )
 
 
@@ -299,9 +295,7 @@ def _require_movable(runtime: Runtime, target: int | None) -> None:
             field="target_node",
         )
     if target == state.reign.node_id:
-        raise Refused(
-            f"node {target} is the primary already", code="conflict", field="target_node"
-        )
+        raise Refused(f"node {target} is the primary already", code="conflict", field="target_node")
     found = preflight(runtime.view(), target)
     if found.refusal:
         raise Refused(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,10 @@ def test_roots_copy_of_the_programs_is_whole_and_readable(tmp_path: Path) -> Non
 
 
 @as_root
-def test_a_cache_that_others_may_write_is_not_used(tmp_path: Path) -> None:
+def test_a_cache_that_others_may_write_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the fallback lies
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)

@@ -144,8 +144,7 @@ def _on_heartbeat(parts: Parts, sender: NodeId, beat: Heartbeat) -> None:
 
 
 def _on_heartbeat_reply(parts: Parts, sender: NodeId, reply: HeartbeatReply) -> None:
-    if parts.state.leading:
-        parts.replication.on_heartbeat_reply(sender)
+    if parts.replication.on_heartbeat_reply(sender):
         parts.rounds.ack(sender, reply.round)
 
 

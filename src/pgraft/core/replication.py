@@ -102,15 +102,19 @@ class Replication:
         self._continue_transfer()
         return committed
 
-    def on_heartbeat_reply(self, sender: NodeId) -> None:
-        """The peer is alive: go on where a lost message would have left it waiting."""
+    def on_heartbeat_reply(self, sender: NodeId) -> bool:
+        """The peer is alive: go on where a lost message would have left it waiting.
+
+        False if this node does not lead, so that the answer means nothing.
+        """
         progress = self.progress.get(sender)
         if progress is None:
-            return
+            return False
         progress.heard_ns = self._state.now
         progress.resume()
         if progress.match < self._state.log.last_index:
             self._send(sender, progress, even_empty=True)
+        return True
 
     def on_link(self, peer: NodeId) -> None:
         """The link to the peer changed: what was in flight is lost."""

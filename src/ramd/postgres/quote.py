@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+BARE = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 
 def conf_value(value: str) -> str:
-    """A quoted value of postgresql.conf (guc-file.l: both `''` and backslash escapes count)."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    """A quoted value of postgresql.conf (guc-file.l: both `''` and backslash escapes count, and a
+    line break cannot stand in it)."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n") + "'"
 
 
 def conninfo(fields: Mapping[str, str]) -> str:
@@ -17,7 +21,7 @@ def conninfo(fields: Mapping[str, str]) -> str:
 
 def conninfo_value(value: str) -> str:
     """Bare where it can be, else quoted as libpq wants it."""
-    if value and not set(value) & set(" '\\\t\n"):
+    if BARE.fullmatch(value):
         return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -63,40 +63,46 @@ def test_c1a_a_renewal_received_before_the_grant_was_appended_is_tested_again() 
 
 
 def test_c1b_a_new_coordinator_does_not_renew_before_its_own_entry_is_applied() -> None:
-    """L1 appends the next grant on itself and on 4 only. L2 would renew A by heartbeats alone and
-    die; 4 has the longer log, is elected, and commits the old grant while A holds L2's lease.
+    """L1 appends the next grant, on itself and 4 only, and is cut off. L2 renews A by heartbeats
+    before its own entry is committed, and dies. 4 has the longer log, is elected, and commits the
+    old grant while A holds the lease it had from L2.
     """
     lab = held(1, 2, 3, 4, 5)
-    for node in (2, 3, 5):
+    lab.isolate(2)
+    lab.elapse(3200, only=[1, 3, 4, 5])
+    for node in (3, 5):
         lab.cut(1, node)
-        lab.cut(4, node)
-    lab.elapse(3200, only=[1, 4])
-    # CheckQuorum would end this leader after E; one whose process stood still has not noticed yet.
-    lab[1]._parts.replication.forgive_silence()
-    if lab.status(1).role is not Role.LEADER:
-        return_to_leadership(lab)
+    lab.grant(1, 4, 2)
+    lab.deliver_all()
+    assert lab.status(4).last_index == lab.status(1).last_index
     lab.letters.clear()
     lab.heal()
     lab.isolate(1)
     lab.isolate(4)
     lab.expire(3)
-    for _ in range(20):
-        if lab.status(3).role is Role.LEADER:
-            break
-        lab.deliver_all()
+    deliver_all_but_appends(lab)
     assert lab.status(3).role is Role.LEADER
-    appends = lab.take(Append)
-    assert appends, "its own entry is on the way, and will not arrive"
     lab.renew(2)
-    for _ in range(6):
-        lab.letters = [x for x in lab.letters if not isinstance(x.message, Append)]
-        lab.deliver_all()
+    deliver_all_but_appends(lab)
+    lab.crash(3)
+    lab.heal()
+    for _ in range(3):  # it first has to learn the term L2 had
+        lab.expire(4)
+        lab.settle()
+        if lab.status(4).role is Role.LEADER:
+            break
+    lab.renew(4)
+    lab.settle()
+    assert lease_of(lab, 4, 2)
+    assert not lease_of(lab, 2, 1)
     assert any("RenewReply epoch 1 refused: not_ready" in line for line in lab.trace)
 
 
-def return_to_leadership(lab: Lab) -> None:
-    """Nothing of the story depends on L1 still leading; its entry is what matters."""
-    assert lab.status(1).role is not Role.LEADER
+def deliver_all_but_appends(lab: Lab) -> None:
+    """Rounds get through, entries do not."""
+    for _ in range(20):
+        lab.take(Append)
+        lab.deliver_all()
 
 
 def test_c2_a_transfer_does_not_shorten_the_wait() -> None:
@@ -118,18 +124,6 @@ def test_c2_a_transfer_does_not_shorten_the_wait() -> None:
     assert movable is not None
     assert movable > renewed + 3000 * MS
     assert lab[2].holder.deadline_ns < movable
-
-
-def test_c2_votes_carry_how_long_ago_any_leader_was_heard() -> None:
-    lab = held()
-    lab.isolate(1)
-    lab.now += 700 * MS
-    lab.expire(3)
-    lab.settle()
-    votes = [line for line in lab.trace if line.endswith("VoteReply t2 yes")]
-    assert votes
-    heard = lab[2]._parts.election.contact_ns
-    assert lab.now - heard >= 0
 
 
 def test_c2_a_leader_that_steps_down_was_its_own_contact_until_then() -> None:

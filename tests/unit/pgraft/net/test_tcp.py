@@ -133,7 +133,7 @@ async def test_frames_flow_both_ways_in_order(net: Net) -> None:
     )
     assert sink_two.frames == [(NodeId(1), frame) for frame in frames]
     assert sink_one.frames == [(NodeId(2), BEAT)]
-    assert sink_one.links == [(NodeId(2), True)] or sink_one.links[0] == (NodeId(2), False)
+    assert (NodeId(2), True) in sink_one.links
     assert {(peer.node, peer.cluster_id) for peer in sink_one.peers} == {(2, "c" * 32)}
 
 
@@ -248,8 +248,8 @@ async def test_an_address_that_leads_back_to_oneself_is_refused(net: Net) -> Non
     )
 
 
-async def test_a_stage_that_becomes_started_makes_every_connection_new(net: Net) -> None:
-    one, sink_one = await net.start(1, blank(net, 1))
+async def test_a_member_that_starts_makes_its_connections_anew(net: Net) -> None:
+    one, _ = await net.start(1, blank(net, 1))
     two, sink_two = await net.start(2, blank(net, 2))
     await linked((one, 2), (two, 1))
     for transport, node in ((one, 1), (two, 2)):
@@ -262,9 +262,6 @@ async def test_a_stage_that_becomes_started_makes_every_connection_new(net: Net)
         "the other one learns of it from the next hello",
     )
     two.set_identity(net.identity(2))
-    await wait_for_async(
-        lambda: any(p.stage is Stage.STARTED for p in sink_one.peers), DEADLINE_S, "and vice versa"
-    )
     await linked((one, 2), (two, 1))
 
 
@@ -327,6 +324,7 @@ async def test_strangers_cannot_take_all_places(net: Net, monkeypatch: pytest.Mo
 
 async def test_a_port_in_use_is_named(net: Net) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", net.ports[0]))
         taken.listen()
         with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{net.ports[0]}"):

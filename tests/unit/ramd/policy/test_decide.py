@@ -32,7 +32,7 @@ from ramd.policy.picture import movable
 from ramd.policy.rules import RULES
 from tests.unit.ramd.policy.views import MS, NOW_NS, VIEWS, member, view
 
-MANY = settings(max_examples=400)
+MANY = settings(max_examples=150)
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
 LED = ClusterState(
     cluster_id="c",

@@ -34,7 +34,7 @@ FACTS = st.builds(
     sealed_attempt=st.none() | ATTEMPTS,
     adopt_until_ns=st.sampled_from([0, 20]),
 )
-MANY = settings(max_examples=600)
+MANY = settings(max_examples=200)
 BLANK = Observation(node_id=1, boot=1, taken_ns=0)
 ME = LocalFacts(me=1, now_ns=10)
 

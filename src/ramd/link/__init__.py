@@ -1,0 +1,11 @@
+"""The only room that knows both vocabularies, pgraft's and ours.
+
+Lives here: becoming a member (`join`), the handle on the group (`handle`), this node's copy of the
+state (`state_copy`), keeping its lease (`lease`). Must not live here: decisions, SQL. Start
+reading at `join.join`.
+"""
+
+from ramd.link.handle import Link
+from ramd.link.join import RAFT_DIR, GroupOptions, Membership, belongs, join
+
+__all__ = ["RAFT_DIR", "GroupOptions", "Link", "Membership", "belongs", "join"]

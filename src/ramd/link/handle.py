@@ -1,0 +1,190 @@
+"""`Consensus` over a running pgraft member: errors and vocabulary turned into ours.
+
+Must not live here: how the member came to be (`join`), any decision. Start reading at `Link`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgraft.core.types import NO_NODE, Grant, NodeId, ProposalRefused, Role
+from pgraft.net.channel import CallRefused, Channel, PeerLost
+from pgraft.net.channel import PeerError as ChannelError
+from pgraft.node import Node, ProposalUnknown, ReadFailed
+from ramd.domain.consensus import GroupStatus, Handler, ReleaseEvidence
+from ramd.domain.decision import LeaseView
+from ramd.domain.errors import (
+    OutcomeUnknown,
+    PeerError,
+    RamdError,
+    Refused,
+    Unavailable,
+)
+from ramd.domain.model import ClusterState
+from ramd.link.lease import LeaseKeeper
+from ramd.link.state_copy import StateCopy
+
+NS_PER_MS = 1_000_000
+
+
+class Link:
+    """One member's handle on the group: `ramd.domain.consensus.Consensus`, and casts received.
+
+    Every call from the control loop's thread. Made by `ramd.link.join`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        channel: Channel,
+        copy: StateCopy,
+        *,
+        ttl_ns: int,
+        clock: Callable[[], int],
+    ) -> None:
+        self._node = node
+        self._channel = channel
+        self._copy = copy
+        self._ttl_ns = ttl_ns
+        self._clock = clock
+        self._keeper = LeaseKeeper(node)
+        self._me = int(node.node)
+        self._leading_since_ns = 0
+
+    def on_coordinator(self, node_id: int) -> None:
+        """The group's coordinator is another one: note since when it is this node, and renew."""
+        if node_id == self._me:
+            self._leading_since_ns = self._clock()
+        self._keeper.turn()
+
+    def renew(self) -> None:
+        """See LeaseKeeper.turn."""
+        self._keeper.turn()
+
+    # --- domain.consensus.Consensus ----------------------------------------------------------
+
+    def status(self) -> GroupStatus:
+        status = self._node.status()
+        leading = status.role is Role.LEADER  # Raft's word
+        return GroupStatus(
+            me=self._me,
+            coordinator=int(status.leader) or None,  # Raft's word
+            is_coordinator=leading,
+            ready=leading and self._copy.term == status.term,
+            term=int(status.term),
+            commit_index=int(status.commit),
+            applied_index=int(status.applied),
+            has_quorum=status.leader != NO_NODE,  # Raft's word
+            coordinator_since_ns=self._leading_since_ns if leading else 0,
+            loop_lag_ms=self._node.loop_lag.last_ns // NS_PER_MS,
+        )
+
+    def state(self) -> ClusterState:
+        return self._copy.state
+
+    async def propose(self, command: bytes, *, timeout_s: float) -> None:
+        try:
+            await self._node.propose(command, timeout_s)
+        except ProposalRefused as refused:
+            raise _refusal(refused) from refused
+        except ProposalUnknown as unknown:
+            raise OutcomeUnknown(
+                f"the group has not confirmed it: {unknown}",
+                hint="look at the cluster's status before trying again",
+            ) from unknown
+
+    def grant(self, holder: int, epoch: int, payload: bytes) -> None:
+        grant = Grant(
+            holder=NodeId(holder),
+            epoch=epoch,
+            ttl_ns=self._ttl_ns,
+            payload=payload,
+        )
+        try:
+            self._node.append_grant(grant)
+        except ProposalRefused as refused:
+            raise _refusal(refused) from refused
+
+    async def read_barrier(self, *, timeout_s: float) -> None:
+        try:
+            await self._node.read_barrier(timeout_s)
+        except ReadFailed as failed:
+            raise Unavailable(str(failed), code="no_quorum") from failed
+
+    def transfer(self, node_id: int) -> None:
+        try:
+            self._node.transfer(NodeId(node_id))
+        except ProposalRefused as refused:
+            raise _refusal(refused) from refused
+
+    def lease(self) -> tuple[int, int]:
+        holder = self._node.holder
+        return holder.epoch, holder.deadline_ns
+
+    def release(self, epoch: int, evidence: bytes) -> None:
+        self._keeper.release(epoch, evidence)
+
+    def lease_view(self) -> LeaseView:
+        epoch = self._copy.state.epoch
+        granter = self._node.granter
+        movable_ns = granter.may_move_at()
+        if movable_ns is None and epoch:
+            # It cannot be told yet: a deadline that keeps running away is not reached.
+            movable_ns = self._clock() + self._ttl_ns
+        raw = granter.released(epoch) if epoch else None
+        if raw is None:
+            return LeaseView(may_move_at_ns=movable_ns)
+        try:
+            evidence = ReleaseEvidence.decode(raw)
+        except ValueError:
+            evidence = ReleaseEvidence(reason="unreadable evidence", end=None)
+        return LeaseView(
+            may_move_at_ns=movable_ns,
+            released=True,
+            release_lsn=evidence.end.lsn if evidence.end else None,
+            release_reason=evidence.reason,
+        )
+
+    def seal(self, epoch: int) -> None:
+        self._node.granter.seal(epoch)
+
+    def unseal(self) -> None:
+        self._node.granter.unseal()
+
+    def cast(self, node_id: int, method: str, payload: bytes) -> None:
+        self._channel.cast(NodeId(node_id), method, payload)
+
+    async def call(self, node_id: int, method: str, payload: bytes, *, timeout_s: float) -> bytes:
+        try:
+            return await self._channel.call(NodeId(node_id), method, payload, timeout_s)
+        except CallRefused as refused:
+            raise PeerError(f"node {node_id} refused {method}: {refused.message}") from refused
+        except PeerLost as lost:
+            raise OutcomeUnknown(str(lost)) from lost
+        except ChannelError as error:
+            raise Unavailable(str(error)) from error
+
+    def register(self, method: str, handler: Handler) -> None:
+        async def serve(sender: NodeId, payload: bytes) -> bytes:
+            try:
+                return await handler(int(sender), payload)
+            except RamdError as error:
+                raise CallRefused(error.code, error.message) from error
+
+        self._channel.register(method, serve)
+
+    def receive(self, method: str, handler: Callable[[int, bytes], None]) -> None:
+        """Take casts of `method`; `handler` must not block."""
+        self._channel.register_cast(method, lambda sender, payload: handler(int(sender), payload))
+
+
+_NO_LEADER = frozenset({"no_leader", "not_leader", "no_connection", "transferring", "stopped"})
+
+
+def _refusal(refused: ProposalRefused) -> RamdError:
+    if refused.reason in _NO_LEADER:
+        return Unavailable(
+            "no coordinator takes it: a majority of members must be reachable",
+            code="no_quorum",
+        )
+    return Refused(f"the group refuses it: {refused.reason.replace('_', ' ')}")

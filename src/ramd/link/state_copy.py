@@ -1,0 +1,45 @@
+"""This node's copy of the replicated state: the log applied entry by entry.
+
+Must not live here: what a command means (`ramd.state`). Start reading at `StateCopy.apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgraft.core.types import Entry, EntryKind
+from ramd import events
+from ramd.domain.model import ClusterState
+from ramd.state.apply import apply, apply_grant
+from ramd.state.commands import UndecodableError, decode, decode_grant_payload
+
+
+class StateCopy:
+    """`state` is the latest applied here; `term` that of the last applied entry.
+
+    `changed` is called after each entry, with whether it was a grant.
+    """
+
+    def __init__(self, changed: Callable[[bool], None]) -> None:
+        self.state = ClusterState()
+        self.term = 0
+        self._changed = changed
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next committed entry. An entry that cannot be read changes nothing, here and
+        on every other node."""
+        self.term = int(entry.term)
+        try:
+            self.state = self._after(entry)
+        except UndecodableError as error:
+            events.emit(events.EntryIgnored(index=int(entry.index), why=str(error)))
+        self._changed(entry.kind is EntryKind.GRANT)
+
+    def _after(self, entry: Entry) -> ClusterState:
+        index, grant = int(entry.index), entry.grant
+        if entry.kind is EntryKind.COMMAND:
+            return apply(self.state, decode(entry.data), index)
+        if entry.kind is EntryKind.GRANT and grant is not None:
+            payload = decode_grant_payload(grant.payload)
+            return apply_grant(self.state, int(grant.holder), grant.epoch, payload, index)
+        return self.state
