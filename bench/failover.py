@@ -13,14 +13,14 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 
 from bench.figures import Series, load_average, machine, save, table
 from bench.floor import promote_floor
 from bench.outside import at_rest
+from ramd.config.load import load
 from tools.local_cluster import ClusterError, LocalCluster, wait_until
-from tools.writers import Writers, create_table, present
+from tools.writers import Outage, Writers, create_table, present
 
 NODES = (1, 2, 3)
 SERVER_CRASH = "server crash"
@@ -85,14 +85,13 @@ class Report:
         """The page that is kept."""
         heads = ("", "n", "median ms", "p90 ms", "max ms", "over floor", "rejoin s", "rows lost")
         floor = Series.of(self.floor_ms)
-        rows = [("promote floor", *_cells(floor), "1.0", "", "")]
+        rows = [["promote floor", *_cells(floor), "1.0", "", ""]]
         for name, fault in self.faults.items():
             rejoin = Series.of(fault.rejoin_s)
             shown = f"{rejoin.median:.1f} (max {rejoin.highest:.1f})"
             ratio = f"{self.ratio(name):.1f}"
-            rows.append(
-                (name, *_cells(Series.of(fault.outage_ms)), ratio, shown, str(sum(fault.lost)))
-            )
+            outage = _cells(Series.of(fault.outage_ms))
+            rows.append([name, *outage, ratio, shown, str(sum(fault.lost))])
         return (
             f"# Failover\n\n{table(heads, rows)}\nCreate {self.create_s:.1f} s, lease"
             f" {self.lease_ms} ms. {machine()}; load {self.load[0]} before, {self.load[-1]} after."
@@ -100,11 +99,9 @@ class Report:
         )
 
 
-def _cells(series: Series) -> tuple[str, str, str, str]:
-    return (
-        str(len(series.values)),
-        *(f"{value:.0f}" for value in (series.median, series.p90, series.highest)),
-    )
+def _cells(series: Series) -> list[str]:
+    figures = (len(series.values), series.median, series.p90, series.highest)
+    return [f"{figure:.0f}" for figure in figures]
 
 
 class Trial:
@@ -123,7 +120,7 @@ class Trial:
         self.cluster.create(len(NODES))
         self.report.create_s = time.monotonic() - begun_s
         create_table(self.dsns)
-        self.report.lease_ms = _lease_ms(self.cluster)
+        self.report.lease_ms = load(self.cluster.places.conf(1), {}).primary_lease_ttl_ms
 
     def round(self, name: str, writers: Writers) -> None:
         """One fault from rest to rest. Raises ClusterError, TimeoutError."""
@@ -141,15 +138,14 @@ class Trial:
         if name == NODE_LOST:
             back_s = time.monotonic()
             self.cluster.spawn(primary)
-        at_rest(self.dsns, DEADLINE_S)
-        # When rest began is known, not only that it lasted.
-        self._note(name, begun_s, back_s, writers)
+        searched_s = time.monotonic()
+        rested_s = searched_s + at_rest(self.dsns, DEADLINE_S)
+        self._note(name, writers.outage(begun_s), rested_s - back_s, writers)
 
-    def _note(self, name: str, begun_s: float, back_s: float, writers: Writers) -> None:
-        outage = writers.outage(begun_s)
+    def _note(self, name: str, outage: Outage, rejoin_s: float, writers: Writers) -> None:
         fault = self.report.faults[name]
         fault.outage_ms.append(outage.seconds * 1000)
-        fault.rejoin_s.append(time.monotonic() - back_s)
+        fault.rejoin_s.append(rejoin_s)
         acknowledged = {ack.row for ack in list(writers.recorded.acks)}
         _, rows = present(self.dsns)
         missing = len(acknowledged - rows)
@@ -162,13 +158,6 @@ class Trial:
             f" {fault.lost[-1]} rows lost, load {self.report.load[-1][0]}",
             flush=True,
         )
-
-
-def _lease_ms(cluster: LocalCluster) -> int:
-    status = cluster.status()
-    if status is None:
-        raise ClusterError("no daemon answers")
-    return int(status["lease_ttl_ms"])
 
 
 def _heads(cluster: LocalCluster) -> tuple[int, int | None]:

@@ -7,6 +7,7 @@ a server no daemon watches. Start reading at `promote_floor`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -52,7 +53,7 @@ async def _measure(root: Path, runs: int) -> list[float]:
         await primary.ensure_roles()
         with _connect(sites[0]) as connection:
             connection.execute("CREATE TABLE floor(at timestamptz DEFAULT clock_timestamp())")
-        for old, new in zip(sites, sites[1:], strict=False):
+        for old, new in itertools.pairwise(sites):
             replica = await _open(stack, new)
             upstream = Upstream(
                 node_id=old.options.node_id, host="127.0.0.1", port=old.options.port
@@ -60,7 +61,10 @@ async def _measure(root: Path, runs: int) -> list[float]:
             await replica.data.clone(upstream)
             await replica.start(replica=True, upstream=upstream, timeout_ms=START_MS)
             await _streams(replica, upstream)
-            found.append(await _promote(primary, new))
+            connection = _connect(new)
+            pid = int((new.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+            await primary.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
+            found.append(await asyncio.to_thread(_promote, connection, new.data_dir, pid))
             primary = replica
     return found
 
@@ -74,19 +78,18 @@ async def _open(stack: AsyncExitStack, site: Site) -> Instance:
     return server
 
 
-async def _promote(primary: Instance, site: Site) -> float:
-    """End the primary, promote the replica, wait for a commit: milliseconds from the signal."""
-    pid = int((site.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-    with _connect(site) as connection:
-        await primary.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
-        (site.data_dir / "promote").touch()
-        begun_s = time.monotonic()
-        os.kill(pid, signal.SIGUSR1)
+def _promote(
+    connection: psycopg.Connection[tuple[object, ...]], data_dir: Path, postmaster: int
+) -> float:
+    """Milliseconds from the signal to the first commit on a connection that was open before."""
+    (data_dir / "promote").touch()
+    begun_s = time.monotonic()
+    os.kill(postmaster, signal.SIGUSR1)
+    with connection:
         while time.monotonic() - begun_s < DEADLINE_S:
             try:
                 connection.execute("INSERT INTO floor DEFAULT VALUES")
             except psycopg.errors.ReadOnlySqlTransaction:
-                # Blocking on purpose: nothing else is to run in this process meanwhile.
                 time.sleep(ASK_AGAIN_S)
             else:
                 return (time.monotonic() - begun_s) * 1000

@@ -59,8 +59,7 @@ def fault(stage: Stage, cluster: LocalCluster, writers: Writers, node_too: bool)
     await_writing(writers, before_s + 0.2, what)
     outage = writers.outage(before_s)
     stage.act(
-        f"{what}: {outage.seconds * 1000:.0f} ms without writes,"
-        f" new primary is node {outage.after}"
+        f"{what}: {outage.seconds * 1000:.0f} ms without writes, new primary is node {outage.after}"
     )
     return old
 
@@ -109,8 +108,10 @@ def main() -> int:
         return 1
     finally:
         if keep:
-            print(f"kept in {cluster.root}; stop it with: ramctrl --port {cluster.ports.http}"
-                  " cluster destroy")
+            print(
+                f"kept in {cluster.root}; stop it with: ramctrl --port {cluster.ports.http}"
+                " cluster destroy"
+            )
             for node in (1, 2, 3):
                 print(f"  psql '{cluster.dsn(node)}'")
             print(f"  ramctrl --port {cluster.ports.http} cluster status")

@@ -2,7 +2,7 @@
 
 Each writer commits one row every 5 ms on its own host while that host is a primary, and asks again
 every 10 ms while it is not. Nothing of the cluster manager is used. What is measured: the longest
-time between two acknowledged commits on any host, and which acknowledged rows the final primary has.
+time between two acknowledged commits on any host, and which of the rows the final primary has.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Writers:
     """Background writers on every host. Context manager; `create_table` first."""
 
     def __init__(self, dsns: dict[int, str]) -> None:
-        self._dsns = dsns
+        self.dsns = dsns
         self.recorded = Recorded()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="writers", daemon=True)
@@ -79,7 +79,7 @@ class Writers:
     def outage(self, since_s: float, until_s: float | None = None) -> Outage:
         """The longest gap that ends after `since_s`; an unfinished one counts up to now."""
         end = time.monotonic() if until_s is None else until_s
-        acks = sorted(list(self.recorded.acks), key=lambda ack: ack.at_s)
+        acks = sorted(self.recorded.acks, key=lambda ack: ack.at_s)
         worst = Outage(seconds=0, before=0, after=0, ended_at_s=since_s)
         for one, two in itertools.pairwise(acks):
             if since_s < two.at_s <= end and two.at_s - one.at_s > worst.seconds:
@@ -98,7 +98,7 @@ class Writers:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        tasks = [asyncio.create_task(self._write(node, dsn)) for node, dsn in self._dsns.items()]
+        tasks = [asyncio.create_task(self._write(node, dsn)) for node, dsn in self.dsns.items()]
         await asyncio.to_thread(self._stop.wait)
         for task in tasks:
             task.cancel()
@@ -139,10 +139,15 @@ async def run(
     """Execute within `timeout_s`. A cancelled psycopg call would wait for a server that may be
     frozen, so on timeout the socket is shut and the call fails by itself."""
     task = asyncio.ensure_future(connection.execute(statement.encode()))
-    done, _ = await asyncio.wait({task}, timeout=timeout_s)
-    if not done:
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            shut(connection)
+        return await task
+    except asyncio.CancelledError:
         shut(connection)
-    return await task
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def shut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:

@@ -1,8 +1,9 @@
 """The coordinator's half of the control loop: hear every node, decide, direct.
 
 Every node has one of these; it acts only while its node is the coordinator and an entry of its own
-term is applied. The decision itself is `ramd.policy.decide`, a pure function; this file only gathers
-its one coherent view and performs the one action that comes back. Nothing here talks to PostgreSQL.
+term is applied. The decision itself is `ramd.policy.decide`, a pure function; this file only
+gathers its one coherent view and performs the one action that comes back. Nothing here talks to
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -112,9 +113,12 @@ class Coordinator:
         before = self._past.heard.get(node)
         if before is not None and received_ns < before.received_ns:
             return False
-        if before is not None and before.observation.boot == observation.boot:
-            if observation.taken_ns < before.observation.taken_ns:
-                return False
+        if (
+            before is not None
+            and before.observation.boot == observation.boot
+            and observation.taken_ns < before.observation.taken_ns
+        ):
+            return False
         self._past.heard[node] = Heard(observation=observation, received_ns=received_ns)
         return before is None or definite(before.observation) != definite(observation)
 

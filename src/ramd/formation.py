@@ -317,7 +317,7 @@ def _processes_in(directory: Path) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{entry.name}/cwd") == str(directory):
+                if Path(entry.path, "cwd").readlink() == directory:
                     found.append(int(entry.name))
     return found
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ramd import events
+from ramd.assembly import Surroundings
 from ramd.config.model import Config
 from ramd.domain.errors import Refused
 from ramd.domain.model import Member
@@ -24,8 +25,8 @@ from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.formation import CREATED_MARK
 from ramd.link import RAFT_DIR, belongs
-from ramd.membership import refuse_lost_state, save_own
-from ramd.runtime import Runtime, Surroundings
+from ramd.membership import refuse_lost_state, save_members
+from ramd.runtime import Runtime
 
 NS_PER_S = 1_000_000_000
 LINGER_S = 1.0
@@ -34,8 +35,14 @@ SILENT_NS = 3 * NS_PER_S
 DESTROYED_MARK = "destroyed.json"
 """In the state directory of a node whose cluster a person destroyed: it forms none by itself."""
 OWN_FILES = (
-    "local.json", "lease", "member.json", "cluster_secret", "postgresql.ramd.conf", "pg_hba.conf", "passfile",
-)  # fmt: skip
+    "local.json",
+    "lease",
+    "members.json",
+    "cluster_secret",
+    "postgresql.ramd.conf",
+    "pg_hba.conf",
+    "passfile",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +120,7 @@ class Host:
         )
         if not belongs(self.daemon.config.state_dir):
             refuse_lost_state(self.daemon.config)
-            for member in members:
-                if member.node_id == self.daemon.config.node_id:
-                    save_own(self.daemon.config.state_dir, member)
+            save_members(self.daemon.config.state_dir, members)
         self._set(Stage.FORMING, "starting")
         try:
             runtime = await Runtime.open(around, forming=self._forming)
@@ -253,7 +258,7 @@ def others_left(runtime: Runtime, now_ns: int) -> bool:
 
 
 def clear_state(state_dir: Path, *, remove: bool) -> None:
-    """What made this directory a member's is removed, the group's log renamed aside unless asked."""
+    """Remove what made this directory a member's; the group's log is renamed aside unless asked."""
     raft = state_dir / RAFT_DIR
     if raft.exists():
         if remove:

@@ -1,7 +1,7 @@
 """The control loop of one node: observe → decide (coordinator only) → tell → execute.
 
-One beat looks at one coherent picture and acts once; probes, messages and commits only deposit facts
-and wake it. Must not live here: any judgement (`ramd.policy`), any action (`ramd.execute`).
+One beat looks at one coherent picture and acts once; probes, messages and commits only deposit
+facts and wake it. Must not live here: any judgement (`ramd.policy`), any action (`ramd.execute`).
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ class ControlLoop:
         except UndecodableError as error:
             events.emit(events.MessageIgnored(method="observe", sender=sender, why=str(error)))
             return
-        if observation.node_id == sender:
-            if self._parts.coordinator.hear(observation, self._parts.clock()):
-                self._wake.set()
+        now_ns = self._parts.clock()
+        if observation.node_id == sender and self._parts.coordinator.hear(observation, now_ns):
+            self._wake.set()
 
     def _on_beat(self, sender: int, payload: bytes) -> None:
         try:

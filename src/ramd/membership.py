@@ -1,8 +1,8 @@
 """What a node keeps of its own membership outside the group's log, and how a file is judged by it.
 
 The log knows every member, but it is read only after the server's own settings are needed, so the
-node's own entry is kept beside it. Once there is Raft state, the node list of the configuration file
-is only compared with what the group knows. Start reading at `own_member`.
+founding list is kept beside it. Once there is Raft state, the node list of the configuration
+file is only compared with what the group knows. Start reading at `own_member`.
 """
 
 from __future__ import annotations
@@ -18,37 +18,46 @@ from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import Member
 from ramd.postgres.conf import MARK
 
-FILE_NAME = "member.json"
+FILE_NAME = "members.json"
 
 
-def save_own(state_dir: Path, member: Member) -> None:
-    """Keep this node's own entry; durable when it returns."""
+def save_members(state_dir: Path, members: tuple[Member, ...]) -> None:
+    """Keep the founding list, this node's own entry included; durable when it returns."""
     path = state_dir / FILE_NAME
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        json.dump(asdict(member), file, indent=1)
+        json.dump([asdict(member) for member in members], file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def own_member(config: Config) -> Member:
-    """This node as it was founded, with name and tags of its present file; else as the file says.
-
-    Raises ConfigError if what was kept cannot be read.
-    """
+def founding_members(config: Config) -> tuple[Member, ...]:
+    """The list this node was founded with; empty if nothing was kept. Raises ConfigError."""
     path = config.state_dir / FILE_NAME
-    given = config.own_member()
     try:
-        kept = Member(**json.loads(path.read_text()))
+        return tuple(Member(**entry) for entry in json.loads(path.read_text()))
     except FileNotFoundError:
-        return given
+        return ()
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path} is damaged: {error}",
-            hint="it says under which addresses this node was founded: restore it",
+            hint="it says under which addresses this group was founded: restore it",
         ) from error
-    return replace(kept, name=given.name, priority=given.priority, nofailover=given.nofailover)
+
+
+def own_member(config: Config) -> Member:
+    """This node as it was founded, with name and tags of its present file; else as the file says.
+
+    Raises ConfigError.
+    """
+    given = config.own_member()
+    for kept in founding_members(config):
+        if kept.node_id == config.node_id:
+            return replace(
+                kept, name=given.name, priority=given.priority, nofailover=given.nofailover
+            )
+    return given
 
 
 def differences(listed: Iterable[Member], recorded: Iterable[Member]) -> list[str]:

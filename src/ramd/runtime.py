@@ -1,86 +1,38 @@
-"""Everything that exists while this daemon is a member of a cluster, put together and run.
+"""Everything that exists while this daemon is a member of a cluster: its life and its end.
 
-Lives here: construction, order of start and end, the founding command, what is left for the API to
-show. Must not live here: judgement, actions on a server. Start reading at `Runtime.open`.
+Lives here: running the parts, the founding command, what the service and the API are shown. Must
+not live here: construction (`assembly`), judgement, actions on a server. Start reading at `Runtime`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import random
-import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from ramd import events
-from ramd.config.model import Config
-from ramd.config.secret_file import SecretFileError, read_secret
-from ramd.coordinator import Coordinator
+from ramd.assembly import Calls, Organs, Surroundings, assemble
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import ClusterView, Leave
-from ramd.domain.errors import ConfigError, RamdError
-from ramd.domain.model import ClusterState, Member
+from ramd.domain.errors import RamdError
+from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard
 from ramd.domain.server import StopMode
-from ramd.execute.context import Ports
-from ramd.execute.executor import Executor
-from ramd.execute.guard import Guard
-from ramd.execute.lease_note import LeaseNote
-from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
-from ramd.link import GroupOptions, Link, Membership, join
-from ramd.loop import ControlLoop, Parts
-from ramd.membership import differences, own_member
-from ramd.observe.observer import Identity, Observer, Pace
-from ramd.postgres.instance import Instance
-from ramd.postgres.options import ServerOptions
-from ramd.postgres.site import Site, open_site
+from ramd.link import Link
+from ramd.membership import differences, founding_members
 from ramd.state.commands import Command, InitCluster, encode
 
-NS_PER_MS = 1_000_000
-PROBE_INTERVAL_MS = 1_000
 PROPOSE_TIMEOUT_S = 5.0
 STOP_MS = 2_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the daemon hands to its runtime."""
-
-    config: Config
-    members: tuple[Member, ...]
-    """The listed members; empty: only what was stored counts."""
-    secret_file: Path
-    version: str
-    clock: Callable[[], int]
-    unix_ms: Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Organs:
-    """The parts that have a life of their own."""
-
-    membership: Membership
-    note: LeaseNote
-    server: Instance
-    observer: Observer
-    guard: Guard
-    executor: Executor
-    coordinator: Coordinator
-    loop: ControlLoop
 
 
 class Runtime:
     """A member with its server. `open`, then `run` until cancelled, then `close`."""
 
-    def __init__(self, surroundings: Surroundings, organs: Organs, wake: asyncio.Event) -> None:
-        self._around = surroundings
-        self._organs = organs
-        self._wake = wake
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._organs: Organs | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._founding = False
         self._compared = False
@@ -88,103 +40,19 @@ class Runtime:
 
     @classmethod
     async def open(cls, around: Surroundings, *, forming: Callable[[str], None]) -> Self:
-        """Prepare the server's surroundings, join or form the group, adopt a running server.
+        """A member that is put together and does not run yet.
 
         Waits for the other members as long as it takes. Raises ConfigError, Refused, PostgresError.
         """
-        config = around.config
-        site = await asyncio.to_thread(_open_site, around)
-        if site.account.warning:
-            events.emit(events.ConfigWarning(key="daemon_user", what=site.account.warning))
-        site.prepare()
-        store = LocalStore.load(config.state_dir)
-        wake = asyncio.Event()
-        boot = secrets.randbits(63)
-        membership = await join(
-            _group_options(around, boot, store.released_epoch),
-            clock=around.clock,
-            woken=wake.set,
-            forming=forming,
-        )
-        try:
-            runtime = cls._assemble(around, site, store, membership, wake, boot)
-            await runtime._organs.executor.startup()
-        except BaseException:
-            await membership.close()
-            raise
-        return runtime
-
-    @classmethod
-    def _assemble(
-        cls,
-        around: Surroundings,
-        site: Site,
-        store: LocalStore,
-        membership: Membership,
-        wake: asyncio.Event,
-        boot: int,
-    ) -> Self:
-        config, me = around.config, around.config.node_id
-        link = membership.link
-        server = Instance(site)
-        identity = Identity(node_id=me, boot=boot, daemon_version=around.version)
-        pace = Pace(interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms)
-        observer = Observer(server, identity=identity, wake=wake.set, pace=pace)
-
-        def changed() -> None:
-            observer.touch()
-            wake.set()
-
-        ports = Ports(
-            me=me,
-            server=server,
-            consensus=link,
-            store=store,
-            clock=around.clock,
-            changed=changed,
-            unix_ms=around.unix_ms,
-        )
-        note = LeaseNote.open(config.state_dir)
-        guard = Guard(ports, ttl_ms=config.primary_lease_ttl_ms, note=note)
-        executor = Executor(ports, guard, rng=random.Random(boot))
-        runtime: Self
-        coordinator = Coordinator(
-            me=me,
-            consensus=link,
-            now_ns=around.clock(),
-            propose=lambda command: runtime.propose(command),
-        )
-        loop = ControlLoop(
-            Parts(
-                me=me,
-                consensus=link,
-                store=store,
-                observer=observer,
-                executor=executor,
-                coordinator=coordinator,
-                clock=around.clock,
-                adopt_until_ns=note.deadline_ns(store.record.opened_epoch) or 0,
-            ),
-            wake=wake,
-            beaten=lambda: runtime._beaten(),
-        )
-        organs = Organs(
-            membership=membership,
-            note=note,
-            server=server,
-            observer=observer,
-            guard=guard,
-            executor=executor,
-            coordinator=coordinator,
-            loop=loop,
-        )
-        runtime = cls(around, organs, wake)
+        runtime = cls(around)
+        calls = Calls(propose=runtime.propose, beaten=runtime._beaten, forming=forming)
+        runtime._organs = await assemble(around, calls)
         return runtime
 
     async def run(self) -> None:
         """Be a member until cancelled. An error that ends it is a bug or a failed storage: the
         daemon must end then."""
-        organs = self._organs
+        organs = self._parts
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             for life in (
@@ -199,7 +67,7 @@ class Runtime:
     async def close(self) -> None:
         """End this member. A server that may write stays under a watch of its own: it is stopped
         at the end of its lease unless a daemon has taken it over by then."""
-        organs = self._organs
+        organs = self._parts
         await organs.membership.close()
         organs.note.close()
         # After the lock: the watch takes whoever holds it for the daemon that took over.
@@ -214,15 +82,11 @@ class Runtime:
 
     @property
     def link(self) -> Link:
-        return self._organs.membership.link
+        return self._parts.membership.link
 
     @property
     def state(self) -> ClusterState:
         return self.link.state()
-
-    @property
-    def me(self) -> int:
-        return self._around.config.node_id
 
     @property
     def status(self) -> GroupStatus:
@@ -230,12 +94,12 @@ class Runtime:
 
     @property
     def heard(self) -> tuple[Heard, ...]:
-        return self._organs.loop.board
+        return self._parts.loop.board
 
     @property
     def left(self) -> bool:
         """The cluster is removed and nothing of it is left on this node."""
-        executor = self._organs.executor
+        executor = self._parts.executor
         removing = self.state.removal is not None
         return removing and isinstance(executor.goal, Leave) and executor.standing().settled
 
@@ -246,22 +110,27 @@ class Runtime:
     def view(self) -> ClusterView:
         """One coherent picture for `preflight` and `explain`, on any node."""
         heard = {h.observation.node_id: h for h in self.heard}
-        return self._organs.coordinator.view(self._around.clock(), self.status, heard)
+        return self._parts.coordinator.view(self._around.clock(), self.status, heard)
 
     async def stop_server(self) -> None:
         """Immediate stop of this node's server: only when what it holds is to be undone."""
-        await self._organs.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
+        await self._parts.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
 
     def propose(self, command: Command) -> None:
         """Hand a command to the group; losing it is logged, never waited for."""
-        self.spawn(self._propose(encode(command), type(command).__name__))
+        self._spawn(self._propose(encode(command), type(command).__name__))
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as part of this runtime; an error that it does not handle ends the daemon."""
         if self._tasks is None:
             work.close()
             return
         self._tasks.create_task(work)
+
+    @property
+    def _parts(self) -> Organs:
+        assert self._organs is not None, "not put together yet"
+        return self._organs
 
     def _beaten(self) -> None:
         status, state = self.status, self.state
@@ -270,7 +139,7 @@ class Runtime:
             self._compare(state)
         if status.is_coordinator and status.ready and not state.formed and not self._founding:
             self._founding = True
-            self.spawn(self._found())
+            self._spawn(self._found())
         for listener in self._listeners:
             listener()
 
@@ -285,9 +154,9 @@ class Runtime:
         """The first coordinator says who the cluster is; every listed member knows the same."""
         config = self._around.config
         command = InitCluster(
-            cluster_id=self._organs.membership.cluster_id,
+            cluster_id=self._parts.membership.cluster_id,
             cluster_name=config.cluster_name,
-            members=self._around.members,
+            members=founding_members(config),
             settings=config.settings(),
             at_unix_ms=self._around.unix_ms(),
         )
@@ -301,63 +170,3 @@ class Runtime:
             await self.link.propose(command, timeout_s=PROPOSE_TIMEOUT_S)
         except RamdError as error:
             events.emit(events.ProposalLost(what=what, why=error.message))
-
-
-def cluster_secret(path: Path) -> bytes:
-    """The secret that the daemons prove to each other. Raises ConfigError."""
-    try:
-        return read_secret(path, what="cluster secret", least=16).encode()
-    except SecretFileError as error:
-        raise ConfigError(error.wrong, field="cluster_secret_file", hint=error.right) from error
-
-
-def _open_site(around: Surroundings) -> Site:
-    """Find programs and user for this node's server, and check that it can reach its files."""
-    config = around.config
-    scram = config.auth_method == "scram-sha-256"
-    own = own_member(config)
-    options = ServerOptions(
-        node_id=config.node_id,
-        data_dir=config.postgresql_data_dir,
-        state_dir=config.state_dir,
-        log_dir=config.postgresql_log_dir,
-        port=own.postgresql_port,
-        listen_addresses=(config.hostname,) if config.one_host else ("*",),
-        superuser=config.database_user,
-        database=config.database_name,
-        replication_user=config.replication_user,
-        replication_password=_replication_password(around) if scram else None,
-        superuser_password=config.postgresql_password or None,
-        auth_method="scram-sha-256" if scram else "trust",
-        initdb_options=tuple(config.initdb_options),
-    )
-    return open_site(
-        options, bin_dir=config.postgresql_bin_dir, daemon_user=config.daemon_user or None
-    )
-
-
-def _replication_password(around: Surroundings) -> str:
-    """The same on every host without being told: derived from the secret they share."""
-    what = f"ramd replication {around.config.cluster_name}".encode()
-    return hmac.new(cluster_secret(around.secret_file), what, hashlib.sha256).hexdigest()
-
-
-def _group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
-    config = around.config
-    bind = config.raft_bind_address or "0.0.0.0"
-    return GroupOptions(
-        node_id=config.node_id,
-        cluster_name=config.cluster_name,
-        founders=tuple((m.node_id, address(m.hostname, m.raft_port)) for m in around.members),
-        listen=address(bind, config.raft_port),
-        state_dir=config.state_dir,
-        secret=cluster_secret(around.secret_file),
-        timing=config.timing(),
-        boot=boot,
-        released_epoch=released_epoch,
-    )
-
-
-def address(host: str, port: int) -> str:
-    """`host:port`, with brackets around IPv6."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -220,7 +220,8 @@ class RamdService:
         if self._host.runtime is runtime:
             return None
         heard = {h.observation.node_id: h.observation for h in runtime.heard}
-        others = (m.node_id for m in runtime.state.members if m.node_id != runtime.me)
+        me = self._host.daemon.config.node_id
+        others = (m.node_id for m in runtime.state.members if m.node_id != me)
         return tuple(node for node in others if node not in heard or not left(heard[node]))
 
     # --- shared ------------------------------------------------------------------------------

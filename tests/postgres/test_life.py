@@ -51,7 +51,7 @@ def lives(server: Instance) -> bool:
 
 @both_versions
 async def test_initdb_start_stop(nodes: Nodes) -> None:
-    server = await nodes.open(1)
+    server = await nodes.open(1, initdb_options=("--no-sync",))
     assert (await server.data.inspect()).kind is DataKind.ABSENT
     await server.data.initdb()
     found = await server.data.inspect()

@@ -16,6 +16,7 @@ from ramd.domain.observation import DataKind, Position, ServerRole
 from ramd.domain.server import StopMode
 from ramd.postgres.conf import render
 from ramd.postgres.instance import Instance
+from ramd.postgres.wal import segment_name
 from tests.postgres.conftest import READY_S, START_MS, Nodes, accepting, streams_from
 from tests.postgres.test_life import both_versions
 from tests.support.postgres import ask, connect, postmaster_pid
@@ -190,8 +191,9 @@ async def test_a_diverged_primary_is_rewound_and_keeps_its_own_wal(nodes: Nodes)
     await second.ensure_slots((1, 3), primary=True)
     ask(nodes.site(2), "INSERT INTO t VALUES (9)")
     await primary.data.rewind(nodes.upstream(2))
+    assert (await primary.data.inspect()).standby_signal
     kept = [path.name for path in nodes.site(1).divergent_dir.glob("*/*")]
-    assert kept == ["000000010000000000000003"]
+    assert kept == [segment_name(1, done.fork_lsn, 1 << 20)]
     await primary.start(replica=True, upstream=nodes.upstream(2), timeout_ms=START_MS)
     await streams_from(primary, 2)
     await rows_on(nodes, 1, 1)

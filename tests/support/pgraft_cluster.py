@@ -33,8 +33,8 @@ from tests.support.wait import wait_for_async
 
 SECRET = b"a secret of the tests, long enough"
 FAST = Timing(
-    heartbeat_ns=30_000_000,
-    election_ns=150_000_000,
+    heartbeat_ns=40_000_000,
+    election_ns=250_000_000,
     lease_ttl_ns=1_000_000_000,
 )
 DEADLINE_S = 20.0

@@ -1,7 +1,7 @@
 """A disk in memory that forgets what was not synced, tears what was being written, and can fail.
 
-Lives here: `MemoryDisk`, an implementation of `pgraft.storage.disk.Disk`. Must not live here: what
-the log does with it. Start reading at `MemoryDisk.crash`.
+Lives here: `MemoryDisk`, an implementation of `pgraft.storage.disk.Disk`, and `CountingDisk` around
+a real one. Must not live here: what the log does with it. Start reading at `MemoryDisk.crash`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pgraft.storage.disk import DiskFile
+from pgraft.storage.disk import Disk, DiskFile
 
 SECTOR_BYTES = 512
 
@@ -111,3 +111,45 @@ class MemoryDisk:
                         place = slice(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
                         content.durable[place] = seen[place]
             content.pending.clear()
+
+
+class CountingDisk:
+    """Real files; each sync is counted."""
+
+    def __init__(self, disk: Disk, syncs: list[int]) -> None:
+        self.disk = disk
+        self.syncs = syncs
+
+    def where(self, name: str) -> str:
+        return self.disk.where(name)
+
+    def names(self) -> list[str]:
+        return self.disk.names()
+
+    def read(self, name: str) -> bytes:
+        return self.disk.read(name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        self.disk.replace(name, data)
+
+    def open(self, name: str) -> DiskFile:
+        return CountingFile(self.disk.open(name), self.syncs)
+
+
+class CountingFile:
+    def __init__(self, file: DiskFile, syncs: list[int]) -> None:
+        self.file = file
+        self.syncs = syncs
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.file.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.file.write(offset, data)
+
+    def sync(self) -> None:
+        self.syncs[0] += 1
+        self.file.sync()
+
+    def close(self) -> None:
+        self.file.close()

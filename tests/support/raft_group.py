@@ -15,11 +15,19 @@ from dataclasses import dataclass
 
 from pgraft.core.config import founding
 from pgraft.core.raft import Raft
-from pgraft.core.types import NodeId, Outgoing, SafetyViolation, Timing
+from pgraft.core.types import (
+    AppendReply,
+    NodeId,
+    Outgoing,
+    SafetyViolation,
+    Timing,
+    VoteReply,
+    VoteRequest,
+)
 from tests.simulation.checkers import CheckFailed, Checker, all_checkers
 from tests.support.raft_clock import DriftingClock
 from tests.support.raft_faults import Faults
-from tests.support.raft_host import MS, Host, grant_of
+from tests.support.raft_host import MS, Host, Process, grant_of
 from tests.support.raft_network import Network
 from tests.support.raft_store import Image
 
@@ -29,7 +37,7 @@ TIMING = Timing(
     heartbeat_ns=40 * MS,
     election_ns=200 * MS,
     lease_ttl_ns=600 * MS,
-    drift=0.01,
+    drift=0.02,
     scheduling_ns=20 * MS,
 )
 
@@ -78,6 +86,10 @@ class Group:
 
     def post(self, sender: NodeId, outgoing: Outgoing) -> None:
         """Send a message through the network."""
+        if isinstance(outgoing.message, (VoteReply, VoteRequest, AppendReply)):
+            disk = self.hosts[sender].durable.store.durable
+            for checker in self.checkers:
+                checker.on_send(sender, outgoing.to, outgoing.message, disk)
         host = self.hosts[outgoing.to]
         for delay in self.network.arrivals(sender, outgoing.to):
             self.later(delay, lambda: host.receive(sender, outgoing.message))
@@ -128,7 +140,7 @@ class Group:
             host.process.when_awake(lambda process: self._ask(process.host))
         for leader in self.leaders():
             assert leader.process is not None
-            leader.process.when_awake(lambda process: self._coordinate(process.host))
+            leader.process.when_awake(self._coordinate)
 
     def _ask(self, host: Host) -> None:
         process = host.process
@@ -142,15 +154,18 @@ class Group:
             data = self.rng.randbytes(self.rng.choice((1, 8, 300)))
             process.attempt(lambda raft, now: raft.propose(data, now))
 
-    def _coordinate(self, host: Host) -> None:
-        process = host.process
-        assert process is not None
+    def _coordinate(self, process: Process) -> None:
+        """Move the lease, or come back at the very moment when it may be moved."""
+        movable = process.raft.granter.may_move_at(process.now)
+        if movable is None:
+            return
+        wait = process.host.clock.true(movable) - self.now
+        if 0 < wait < 30 * MS:
+            self.later(wait, lambda: process.when_awake(self._coordinate))
         holder = self.rng.choice(list(self.hosts))
         ttl = self.rng.choice((1, 2, 2)) * TIMING.lease_ttl_ns // 2
         if process.attempt(lambda raft, now: raft.propose_grant(grant_of(raft, holder, ttl), now)):
             self.counts["grants"] += 1
-        else:
-            process.attempt(lambda raft, now: raft.propose(b"beat", now))
 
     def _expect_recovered(self) -> None:
         leaders = self.leaders()

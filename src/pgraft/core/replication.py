@@ -159,7 +159,10 @@ class Replication:
         deadline = state.now + state.me.timing.election_ns
         self.transfer = Transfer(to=to, deadline_ns=deadline)
         state.event(EventKind.TRANSFER_STARTED, str(to))
-        self._send(to, self.progress[to], even_empty=False)
+        if self.progress[to].match < state.log.last_index:
+            # What is under way to it may be lost; a transfer should not wait for the next beat.
+            self.progress[to].probe()
+            self._send(to, self.progress[to], even_empty=True)
         self._continue_transfer()
 
     def check_transfer(self) -> None:

@@ -10,6 +10,7 @@ Everything here runs in the event loop that called `start`; only the log has a t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,32 @@ class NodeOptions:
     clock: Callable[[], Nanos] = boottime_ns
 
 
+class _KnownLeader:
+    """Whom this node believes to lead, and a way to wait until that changes."""
+
+    def __init__(self) -> None:
+        self.node = NO_NODE
+        self._changed = asyncio.Event()
+
+    def set(self, node: NodeId) -> bool:
+        """Take the news; False if it is none."""
+        if node == self.node:
+            return False
+        self.node = node
+        self._changed.set()
+        return True
+
+    def watch(self) -> None:
+        """From now on a change ends `change`."""
+        self._changed.clear()
+
+    async def change(self, timeout_s: float) -> None:
+        """Wait for a change since `watch`, at most this long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+
 class Node:
     """A running member. Made by `open_node`."""
 
@@ -95,11 +122,9 @@ class Node:
         self, raft: Raft, wal: Wal, channel: Channel, hooks: Hooks, options: NodeOptions
     ) -> None:
         self.channel = channel
-        self.node = channel.node
         self._hooks = hooks
         self._waiting = Waiting()
-        self._leader = NO_NODE
-        self._changed = asyncio.Event()
+        self._known = _KnownLeader()
         self._failure: asyncio.Future[BaseException] = asyncio.Future()
         self._driver = Driver(
             raft,
@@ -114,6 +139,10 @@ class Node:
             clock=options.clock,
             beat_ns=options.timing.heartbeat_ns,
         )
+        self.holder = HolderHandle(self._driver)
+        """The holder's half of the primary lease."""
+        self.granter = GranterHandle(self._driver)
+        """The coordinator's half of the primary lease."""
 
     def start(self) -> None:
         """Begin to vote and to serve. The channel is started by the host, before or after."""
@@ -141,19 +170,19 @@ class Node:
         the time ran out). It is tried again by itself only where the try before had no effect.
         """
         if len(data) > ENTRY_BYTES_MAX:
-            raise ProposalRefused("too_large", self._leader)
+            raise ProposalRefused("too_large", self._known.node)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         refused = ProposalRefused("no_leader")
         while (left_s := deadline_s - loop.time()) > 0:  # bounded by the deadline
-            self._changed.clear()
-            leader = self._leader
+            self._known.watch()
+            leader = self._known.node
             try:
                 if leader != NO_NODE:
                     term, index = await self._place(leader, data, left_s)
                     if await self._outcome(term, index, deadline_s - loop.time()):
                         return index
-                    refused = ProposalRefused("overwritten", self._leader)
+                    refused = ProposalRefused("overwritten", self._known.node)
                     continue
             except ProposalRefused as error:
                 if error.reason not in _AGAIN:
@@ -161,7 +190,7 @@ class Node:
                 refused = error
             except PeerUnavailable:
                 refused = ProposalRefused("no_connection", leader)
-            await self._leader_change(min(_RETRY_S, left_s))
+            await self._known.change(min(_RETRY_S, left_s))
         raise refused
 
     def append_grant(self, grant: Grant) -> tuple[Term, Index]:
@@ -170,7 +199,7 @@ class Node:
         Raises ProposalRefused. Reasons: see Raft.propose_grant.
         """
         if len(grant.payload) > ENTRY_BYTES_MAX:
-            raise ProposalRefused("too_large", self._leader)
+            raise ProposalRefused("too_large", self._known.node)
         self._require_running()
         placed = self._driver.raft.propose_grant(grant, self._driver.clock())
         self._driver.wake()
@@ -181,7 +210,7 @@ class Node:
         term, index = self.append_grant(grant)
         if await self._outcome(term, index, timeout_s):
             return index
-        raise ProposalRefused("overwritten", self._leader)
+        raise ProposalRefused("overwritten", self._known.node)
 
     async def read_barrier(self, timeout_s: float) -> Index:
         """Return once this node has applied all that was committed before this call (ReadIndex).
@@ -191,7 +220,7 @@ class Node:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         while (left_s := deadline_s - loop.time()) > 0:  # bounded by the deadline
-            self._changed.clear()
+            self._known.watch()
             try:
                 self._require_running()
                 context, answer = self._waiting.read()
@@ -204,7 +233,7 @@ class Node:
                         return index
             except (ProposalRefused, ProposalUnknown, TooMany, TimeoutError) as error:
                 raise ReadFailed("the read was not confirmed") from error
-            await self._leader_change(min(_RETRY_S, left_s))
+            await self._known.change(min(_RETRY_S, left_s))
         raise ReadFailed("no leader confirmed the read in time")
 
     def transfer(self, to: NodeId) -> None:
@@ -220,19 +249,14 @@ class Node:
         """A picture of the core for people and metrics; after a failure, how it was then."""
         return self._driver.raft.status()
 
+    @property
+    def node(self) -> NodeId:
+        """Which member this is."""
+        return self.channel.node
+
     def leader(self) -> NodeId:
         """The leader this node knows of, NO_NODE if none."""
-        return self._leader
-
-    @property
-    def holder(self) -> HolderHandle:
-        """The holder's half of the primary lease."""
-        return HolderHandle(self._driver)
-
-    @property
-    def granter(self) -> GranterHandle:
-        """The coordinator's half of the primary lease."""
-        return GranterHandle(self._driver)
+        return self._known.node
 
     @property
     def loop_lag(self) -> LoopLag:
@@ -241,13 +265,13 @@ class Node:
 
     async def _place(self, leader: NodeId, data: bytes, left_s: float) -> tuple[Term, Index]:
         """Where the leader put the entry. It may still be overwritten."""
-        if leader == self.node:
+        if leader == self.channel.node:
             return self._append(data)
         try:
             answer = await self.channel.call(leader, _PROPOSE, data, left_s)
             term, index = _PLACE.decode(answer)
         except CallRefused as refused:
-            raise ProposalRefused(refused.code, self._leader) from refused
+            raise ProposalRefused(refused.code, self._known.node) from refused
         except PeerLost as lost:
             raise ProposalUnknown(str(lost)) from lost
         except msgspec.MsgspecError as error:
@@ -277,13 +301,6 @@ class Node:
         except ProposalRefused as refused:
             raise CallRefused(refused.reason, f"leader: {refused.leader}") from refused
 
-    async def _leader_change(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-
     def _require_running(self) -> None:
         if self._failure.done():
             raise ProposalRefused("stopped")
@@ -293,11 +310,7 @@ class Node:
         self._waiting.on_applied(entry)
 
     def _set_leader(self, leader: NodeId) -> None:
-        if leader == self._leader:
-            return
-        self._leader = leader
-        self._changed.set()
-        if self._hooks.on_leader_change is not None:
+        if self._known.set(leader) and self._hooks.on_leader_change is not None:
             self._hooks.on_leader_change(leader)
 
     def _event(self, event: CoreEvent) -> None:

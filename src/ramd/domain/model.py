@@ -1,6 +1,7 @@
 """The replicated state of a cluster: what every node agrees on.
 
-Lives here: frozen values only. Changing them is `ramd.state`'s business, judging them `ramd.policy`'s.
+Lives here: frozen values only. Changing them is `ramd.state`'s business, judging them
+`ramd.policy`'s.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealReport:
-    """This node took no WAL from anybody since `attempt` began; its position is final until Follow."""
+    """No WAL was taken from anybody since `attempt` began; the position is final until Follow."""
 
     epoch: int
     attempt: Attempt

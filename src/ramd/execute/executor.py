@@ -15,7 +15,7 @@ import random
 from dataclasses import dataclass
 
 from ramd import events
-from ramd.domain.decision import Goal, Wait
+from ramd.domain.decision import Follow, Goal, Wait
 from ramd.domain.errors import RamdError, Unavailable
 from ramd.domain.observation import Attempt, SealReport, Standing
 from ramd.execute.context import Knowledge, NotYet, Ports, Situation, Step
@@ -91,7 +91,8 @@ class Executor:
         attempt not older than the one that sealed this node unseals it (rule H2).
 
         An equal goal changes nothing while it is under way or waits to be tried again. Another one
-        cancels what is interruptible, and else begins when the present step has ended.
+        cancels what is interruptible, and else begins when the present step has ended. A Wait cuts
+        no Follow short: a clone or a rewind is not begun again whenever the coordinator changes.
         """
         intent = self._intent
         if goal != intent.goal:
@@ -144,7 +145,7 @@ class Executor:
         self._intent = Intent(goal=goal, attempt=attempt, due_ns=self._ports.clock())
         self._known.forget_goal()
         self._poke.set()
-        if self._work is not None:
+        if self._work is not None and not _goes_on(self._work.goal, goal):
             self._work.progress.superseded = True
             if self._work.progress.interruptible and self._task is not None:
                 self._task.cancel()
@@ -247,3 +248,9 @@ class Executor:
             return None
         same = (report.epoch, report.attempt) == (seal.epoch, seal.attempt)
         return report if same else None
+
+
+def _goes_on(under_way: Goal, goal: Goal) -> bool:
+    """The step under way may end by itself although `goal` was set meanwhile. What a step towards
+    Follow makes is judged by the record before it takes any WAL, so nothing is lost by it."""
+    return isinstance(under_way, Follow) and (isinstance(goal, Wait) or goal == under_way)

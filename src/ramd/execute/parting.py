@@ -101,7 +101,7 @@ def _processes_in(data_dir: Path) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{entry.name}/cwd") == str(data_dir):
+                if Path(entry.path, "cwd").readlink() == data_dir:
                     found.append(int(entry.name))
     return found
 

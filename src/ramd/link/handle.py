@@ -178,11 +178,11 @@ class Link:
         self._channel.register_cast(method, lambda sender, payload: handler(int(sender), payload))
 
 
-_NO_LEADER = frozenset({"no_leader", "not_leader", "no_connection", "transferring", "stopped"})
+_NOBODY = frozenset({"no_leader", "not_leader", "no_connection", "transferring", "stopped"})  # Raft
 
 
 def _refusal(refused: ProposalRefused) -> RamdError:
-    if refused.reason in _NO_LEADER:
+    if refused.reason in _NOBODY:
         return Unavailable(
             "no coordinator takes it: a majority of members must be reachable",
             code="no_quorum",

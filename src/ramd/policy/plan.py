@@ -158,6 +158,8 @@ def _held(facts: LocalFacts, epoch: int) -> bool:
 
 def _adopting(facts: LocalFacts, epoch: int) -> bool:
     """A restarted daemon still waits for its first renewal of the epoch its server runs in."""
+    if facts.released_epoch >= epoch:
+        return False
     return facts.lease_epoch != epoch and facts.now_ns < facts.adopt_until_ns
 
 

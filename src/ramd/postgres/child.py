@@ -40,7 +40,11 @@ class Watched:
     @property
     def alive(self) -> bool:
         """Asked of the kernel: false from the moment the process is dead, reaped or not."""
-        return not self._ended.is_set() and not select.select([self._pidfd], [], [], 0)[0]
+        if self._ended.is_set():
+            return False
+        ask = select.poll()
+        ask.register(self._pidfd, select.POLLIN)
+        return not ask.poll(0)
 
     async def wait(self) -> None:
         """Returns when the process has ended; at once if it has."""

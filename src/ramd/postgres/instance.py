@@ -65,7 +65,8 @@ class Instance:
             await self._postmaster.wait()
 
     async def adopt(self) -> bool:
-        """See Server. Idempotent. Its configuration is read again from our file."""
+        """See Server. Idempotent. Its files are written again from the present options, its
+        upstream is kept: the last daemon may have died between writing and telling."""
         if self.running:
             return True
         found = find_running(self._site)
@@ -73,7 +74,9 @@ class Instance:
             return False
         self._watch(found)
         self._upstream = read_upstream(self._site)
-        found.send(signal.SIGHUP)  # an earlier daemon may have died between writing and telling
+        if self._site.conf_file.exists():  # ours already: bring it up to date, and say so
+            write_all(self._site, self._upstream)
+            found.send(signal.SIGHUP)
         return True
 
     async def start(self, *, replica: bool, upstream: Upstream | None, timeout_ms: int) -> None:

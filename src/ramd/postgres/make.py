@@ -12,7 +12,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError
 from ramd.domain.server import Upstream
 from ramd.postgres.conf import application_name, peer_conninfo, without_owned, write_passfile
-from ramd.postgres.files import make_dirs, read_file, sync_dir, write_file
+from ramd.postgres.files import make_dirs, read_file, sync_dir, touch_file, write_file
 from ramd.postgres.quote import literal
 from ramd.postgres.session import SessionError, open_peer
 from ramd.postgres.site import Site
@@ -97,6 +97,7 @@ async def clone(site: Site, upstream: Upstream) -> None:
         ]
         await must_run(argv, site.account, timeout_ms=CLONE_TIMEOUT_MS, stall_ms=CLONE_STALL_MS)
         clean_copied(site, place)
+        touch_file(place / "standby.signal", site.account)  # by hand, too, it starts as a replica
 
     await make(site, "clone", fill)
 

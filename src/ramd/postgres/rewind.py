@@ -20,6 +20,7 @@ from ramd.postgres.control import read_control
 from ramd.postgres.files import make_dirs, remove_file
 from ramd.postgres.make import clean_copied
 from ramd.postgres.probe import identify
+from ramd.postgres.process import set_signal_file
 from ramd.postgres.session import Session, SessionError, open_peer
 from ramd.postgres.site import Site
 from ramd.postgres.timeline import Fork, drop_placeholders, fork_from, parse_history
@@ -57,6 +58,7 @@ async def rewind(site: Site, upstream: Upstream) -> None:
     drop_placeholders(site.wal_dir)
     await must_run(argv, site.account, timeout_ms=REWIND_TIMEOUT_MS, stall_ms=REWIND_STALL_MS)
     clean_copied(site, site.data_dir)
+    set_signal_file(site, replica=True)  # started by hand it must not become a primary
     finish(site)
 
 

@@ -7,6 +7,7 @@ from tests.simulation.checkers.election_safety import ElectionSafety
 from tests.simulation.checkers.leader_completeness import LeaderCompleteness
 from tests.simulation.checkers.lease_disjointness import LeaseDisjointness
 from tests.simulation.checkers.log_matching import LogMatching
+from tests.simulation.checkers.promise_durability import PromiseDurability
 from tests.simulation.checkers.read_freshness import ReadFreshness
 from tests.simulation.checkers.state_machine_safety import StateMachineSafety
 
@@ -22,6 +23,7 @@ def all_checkers() -> list[Checker]:
         StateMachineSafety(),
         CommitDurability(),
         BallotDurability(),
+        PromiseDurability(),
         LeaseDisjointness(),
         ReadFreshness(),
     ]

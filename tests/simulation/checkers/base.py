@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgraft.core.types import Entry, HardState, NodeId, Term
+from pgraft.core.types import Entry, HardState, Message, NodeId, Term
 from tests.support.raft_store import Image
 
 
@@ -37,6 +37,9 @@ class Checker:
 
     def on_durable(self, node: NodeId, hard_state: HardState) -> None:
         """This hard state is on the disk of `node`."""
+
+    def on_send(self, node: NodeId, to: NodeId, message: Message, disk: Image) -> None:
+        """`node` sends a vote, a vote request or an acknowledgement; `disk` is its own."""
 
     def on_restart(self, node: NodeId) -> None:
         """A new process of `node` starts; it will apply the log from the beginning."""

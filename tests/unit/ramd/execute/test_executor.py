@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ramd.domain.decision import Follow, GiveUp, Leave, Wait
+from ramd.domain.decision import Follow, GiveUp, Leave, StaySealed, Wait
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn
+from ramd.domain.observation import Attempt
 from ramd.execute.context import Situation
 from tests.support.fake_consensus import cluster, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet
@@ -60,6 +61,40 @@ async def test_step_that_must_not_be_cut_ends_before_the_next_goal(tmp_path: Pat
         await node.until(lambda: node.executor.standing().settled, within_s=2.0)
         assert node.server.running, "the start was not cut"
         assert "follow 2" not in node.server.calls
+
+
+@virtual
+async def test_wait_does_not_cut_a_clone_short(tmp_path: Path) -> None:
+    """A coordinator that changes is a moment of Wait: hours of cloning must survive it."""
+    node = make(tmp_path, Situation.ABSENT)
+    node.server.faults.extra_s["clone"] = 60.0
+    async with node.running():
+        node.executor.pursue(FOLLOW)
+        await node.until(lambda: "clone" in node.server.calls)
+        for _ in range(3):
+            node.executor.pursue(Wait(reason="no coordinator is heard"))
+            await asyncio.sleep(0.05)
+            node.executor.pursue(FOLLOW)
+            await asyncio.sleep(5.0)
+        await node.until(lambda: node.executor.standing().settled, within_s=70)
+        assert node.server.calls.count("clone") == 1
+        assert node.server.running
+
+
+@virtual
+async def test_seal_cuts_a_clone_short_also_after_a_wait(tmp_path: Path) -> None:
+    node = make(tmp_path, Situation.ABSENT)
+    node.server.faults.extra_s["clone"] = 60.0
+    seal = StaySealed(epoch=2, attempt=Attempt(term=4, number=1))
+    async with node.running():
+        node.executor.pursue(FOLLOW)
+        await node.until(lambda: "clone" in node.server.calls)
+        node.executor.pursue(Wait(reason="no coordinator is heard"))
+        await asyncio.sleep(0.05)
+        node.executor.pursue(seal)
+        await node.until(lambda: node.executor.standing().settled, within_s=5.0)
+        assert node.executor.goal == seal
+        assert "start" not in node.server.calls
 
 
 @virtual

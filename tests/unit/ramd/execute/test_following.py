@@ -15,6 +15,7 @@ from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Attempt, DataKind
+from ramd.domain.server import StopMode
 from ramd.execute.context import Situation
 from ramd.execute.local import LocalStore, Unproven
 from tests.support.fake_consensus import cluster, reign
@@ -144,6 +145,21 @@ async def test_rewind_that_does_not_help_is_followed_by_a_clone(tmp_path: Path) 
         assert node.server.calls.count("rewind") == 1
         assert len(node.server.aside) == 1
         assert streams(node)
+
+
+@virtual
+async def test_each_goal_has_its_own_rewind(tmp_path: Path) -> None:
+    node, primary = make(tmp_path, Situation.STOPPED, end=1050)
+    async with node.running():
+        await node.reach(FOLLOW)
+        await node.reach(Wait(reason="in between"))
+        await node.server.stop(StopMode.FAST, timeout_ms=1000)
+        disk = node.server.disk
+        disk.timeline, disk.end, disk.history, disk.consistent_at = 1, 1060, (), 0
+        primary.write()
+        await node.reach(FOLLOW)
+        assert node.server.calls.count("rewind") == 2
+        assert node.server.aside == []
 
 
 # --- interruptions ---------------------------------------------------------------------------
@@ -321,6 +337,7 @@ async def test_replica_is_not_taken_apart_for_a_primary_that_is_not_there(tmp_pa
         await node.reach(FOLLOW)
         node.server.net.cut.add(2)
         await asyncio.sleep(600)
+        assert "stop" not in node.server.calls
         assert node.server.running
         assert node.server.aside == []
 

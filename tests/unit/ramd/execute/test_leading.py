@@ -121,6 +121,19 @@ async def test_lease_that_ends_during_initdb_opens_nothing(tmp_path: Path) -> No
 
 
 @virtual
+async def test_lease_that_ends_during_the_start_leaves_no_server(tmp_path: Path) -> None:
+    node = make(first_epoch(), Situation.STOPPED, tmp_path)
+    node.server.faults.extra_s["start"] = 10.0
+    deadline_ns = node.lease(1)
+    async with node.running():
+        node.executor.pursue(OPEN)
+        await node.until(lambda: bool(node.consensus.released))
+        assert clock_ns() < deadline_ns
+        await asyncio.sleep(15)
+        assert not node.server.running
+
+
+@virtual
 async def test_server_that_does_not_open_gives_the_epoch_back(tmp_path: Path) -> None:
     node = make(first_epoch(), Situation.STOPPED, tmp_path)
     node.server.fail("start", PostgresError("could not bind port"))

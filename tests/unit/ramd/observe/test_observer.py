@@ -20,7 +20,7 @@ from ramd.domain.observation import (
     ServerState,
     Standing,
 )
-from ramd.domain.server import ControlState, StopMode
+from ramd.domain.server import ControlState, ServerFacts, StopMode
 from ramd.observe.observer import Identity, Observer, Pace
 from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
 from tests.support.virtual_time import clock_ns, virtual
@@ -175,17 +175,40 @@ async def test_failing_probe_means_not_accepting() -> None:
 
 
 @virtual
-async def test_facts_of_a_server_that_ended_meanwhile_do_not_count() -> None:
+async def test_facts_of_a_server_that_ended_meanwhile_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with Watched(primary()).running() as watched:
-        watched.server.faults.extra_s["probe"] = 0.5
-        watched.observer.touch()
-        await asyncio.sleep(0.1)
+
+        async def late(*, timeout_ms: int) -> ServerFacts:
+            await asyncio.sleep(0.5)
+            return ServerFacts(accepting=True, role=ServerRole.PRIMARY)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(watched.server, "probe", late)
+            watched.observer.touch()
+            await asyncio.sleep(0.1)
         watched.server.crash()
         await watched.server.data.kill_remains(timeout_ms=1000)
         await watched.server.start(replica=True, upstream=None, timeout_ms=1000)
-        await asyncio.sleep(0.2)
-        assert watched.now().role is None
-        assert watched.now().state is ServerState.STARTING
+        await asyncio.sleep(0.4)
+        assert watched.now().role is not ServerRole.PRIMARY
+
+
+@virtual
+async def test_server_without_a_connection_to_spare_keeps_its_role(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Watched(primary()).running() as watched:
+
+        async def full(*, timeout_ms: int) -> ServerFacts:
+            return ServerFacts(accepting=True, refused="sorry, too many clients already")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(watched.server, "probe", full)
+            await asyncio.sleep(5)
+            seen = watched.now()
+            assert (seen.state, seen.role) == (ServerState.RUNNING, ServerRole.PRIMARY)
 
 
 @virtual
@@ -211,6 +234,16 @@ async def test_failed_inspection_is_repeated() -> None:
         assert watched.now().state is ServerState.UNKNOWN
         await asyncio.sleep(1.1)
         assert watched.now().state is ServerState.CRASHED
+
+
+@virtual
+async def test_failed_inspection_after_a_change_is_repeated_too() -> None:
+    async with Watched().running() as watched:
+        watched.server.as_cluster()
+        watched.server.fail("inspect", PostgresError("pg_controldata failed"))
+        watched.observer.touch()
+        await asyncio.sleep(1.2)
+        assert watched.now().data is DataKind.CLUSTER
 
 
 @pytest.mark.parametrize("kind", [DataKind.PARTIAL, DataKind.FOREIGN])

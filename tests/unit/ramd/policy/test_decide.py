@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, find, given, settings
+from hypothesis import strategies as st
 
 from ramd.domain.decision import (
     ClusterView,
@@ -14,8 +15,8 @@ from ramd.domain.decision import (
     Memory,
     Seal,
 )
-from ramd.domain.lsn import Lsn
-from ramd.domain.model import ClusterState, Reign, Removal, StartMode
+from ramd.domain.lsn import LSN_MAX, Lsn
+from ramd.domain.model import ClusterState, DecisionRecord, Reign, Removal, StartMode
 from ramd.domain.observation import (
     DataKind,
     Heard,
@@ -27,10 +28,13 @@ from ramd.domain.observation import (
 from ramd.policy.candidates import preflight
 from ramd.policy.decide import LOOK_AGAIN_NS, decide
 from ramd.policy.explain import action_text, explain, rule_table
+from ramd.policy.lineage import Kind, standing
 from ramd.policy.memory import remember
 from ramd.policy.picture import movable
 from ramd.policy.rules import RULES
-from tests.unit.ramd.policy.views import MS, NOW_NS, VIEWS, member, view
+from ramd.state.apply import grant_refusal
+from ramd.state.commands import GrantPayload
+from tests.unit.ramd.policy.views import MS, NOW_NS, VIEWS, attempts, member, view
 
 MANY = settings(max_examples=150)
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
@@ -100,25 +104,65 @@ def test_any_view_gets_exactly_one_decision_and_the_same_one(seen: ClusterView) 
 
 
 @MANY
-@given(VIEWS)
+@given(st.one_of(VIEWS, attempts()))
 def test_the_epoch_moves_only_when_it_may_and_only_by_one(seen: ClusterView) -> None:
     action = decide(seen).action
     if isinstance(action, GrantTo):
         assert action.epoch == seen.state.epoch + 1 or not seen.state.reigns
         assert not seen.state.reigns or movable(seen)
-        if action.start is StartMode.PROMOTE:
-            assert action.timeline == seen.state.timeline_high + 1
-            at = seen.heard[action.node_id].observation
-            assert seen.sealing is not None
-            assert at.sealed is not None
-            assert at.sealed.attempt == seen.sealing.attempt
-            assert at.sealed.position.lsn == action.seal_lsn
-            assert seen.now_ns - seen.heard[action.node_id].received_ns <= seen.silent_after_ns
-        else:
+        if action.start is StartMode.OPEN:
             assert not seen.state.system_id or not seen.state.reigns
     if isinstance(action, Seal):
         assert (action.attempt.term, action.attempt.number) == (seen.term, seen.next_attempt)
         assert action.epoch == seen.state.epoch
+
+
+@MANY
+@given(attempts())
+def test_an_election_keeps_its_promises(seen: ClusterView) -> None:
+    """The winner lives, has reported under this very attempt, is on the line, and holds the most
+    of all who are fit; what the next epoch is called was never named before."""
+    decision = decide(seen)
+    event(decision.rule)
+    if not isinstance(decision.action, GrantTo):
+        return
+    action, reigns = decision.action, seen.state.reigns
+    winner = seen.heard[action.node_id]
+    report = winner.observation.sealed
+    assert report is not None
+    assert seen.sealing is not None
+    assert report.attempt == seen.sealing.attempt
+    assert seen.now_ns - winner.received_ns <= seen.silent_after_ns
+    assert (action.parent_timeline, action.seal_lsn) == (
+        report.position.timeline,
+        report.position.lsn,
+    )
+    assert standing(reigns, report.position).kind is not Kind.DIVERGED
+    assert action.timeline == seen.state.timeline_high + 1
+    former = reigns[-1].node_id
+    if action.node_id != former:
+        fit = [v for v in decision.candidates if v.eligible and v.node_id != former]
+        whole = seen.lease.release_lsn if seen.state.handover else None
+        best = max(v.lsn or 0 for v in fit)
+        assert action.seal_lsn == best or (action.seal_lsn or 0) >= (whole or LSN_MAX)
+    payload = GrantPayload(
+        reign=Reign(
+            epoch=action.epoch,
+            node_id=action.node_id,
+            timeline=action.timeline,
+            start=action.start,
+            parent_timeline=action.parent_timeline,
+            seal_lsn=action.seal_lsn,
+        ),
+        record=DecisionRecord(epoch=action.epoch, rule="r", action="a", reason="r"),
+    )
+    assert grant_refusal(seen.state, action.node_id, action.epoch, payload) == ""
+
+
+def test_elections_do_happen_in_these_views() -> None:
+    """Else the property above would say nothing."""
+    for rule in ("promote_best", "restart_in_place", "sealed_waiting", "nobody_eligible"):
+        assert find(attempts(), lambda seen, rule=rule: decide(seen).rule == rule)  # type: ignore[misc]
 
 
 @MANY

@@ -1,5 +1,6 @@
 """Views, small and arbitrary, for the tests of this folder."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -132,3 +133,73 @@ VIEWS = st.builds(
     ready=st.sampled_from([True, True, True, False]),
     memory=st.builds(Memory, served_epoch=SMALL, serving_since_ns=st.none() | TIMES),
 )
+
+
+# --- likely ones: an attempt in a cluster with a history ---------------------------------------
+
+
+@st.composite
+def attempts(draw: st.DrawFn) -> ClusterView:
+    """The epoch may move, an attempt is under way, and most nodes have reported under it."""
+    reigns = [Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)]
+    for epoch in range(2, draw(st.integers(2, 5))):
+        parent = draw(st.sampled_from(reigns))
+        reigns.append(
+            Reign(
+                epoch=epoch,
+                node_id=draw(st.integers(1, 3)),
+                timeline=reigns[-1].timeline + draw(st.integers(1, 2)),
+                start=StartMode.PROMOTE,
+                parent_timeline=parent.timeline,
+                seal_lsn=draw(LSNS),
+                fork_lsn=draw(st.none() | LSNS),
+            )
+        )
+    high = reigns[-1].timeline + draw(st.integers(0, 1))
+    under = SealAttempt(
+        epoch=reigns[-1].epoch, attempt=Attempt(term=5, number=2), begun_ns=draw(TIMES)
+    )
+    state = replace(
+        draw(STATES),
+        cluster_id="c",
+        members=tuple(member(n, nofailover=draw(st.booleans())) for n in (1, 2, 3, 4)),
+        system_id="1",
+        reigns=tuple(reigns),
+        timeline_high=high,
+        removal=None,
+    )
+    positions = st.builds(
+        Position, timeline=st.sampled_from([r.timeline for r in reigns]), lsn=LSNS
+    )
+    heard = {n: draw(_reports(n, under, positions)) for n in (1, 2, 3, 4)}
+    lease = replace(draw(LEASES), may_move_at_ns=NOW_NS - MS)
+    return view(
+        state,
+        heard=heard,
+        lease=lease,
+        sealing=under,
+        next_attempt=3,
+        started_ns=draw(TIMES),
+        coordinator_since_ns=draw(TIMES),
+    )
+
+
+@st.composite
+def _reports(
+    draw: st.DrawFn, node_id: int, under: SealAttempt, positions: st.SearchStrategy[Position]
+) -> Heard:
+    attempt = draw(st.sampled_from([under.attempt, under.attempt, Attempt(term=5, number=1)]))
+    report = SealReport(epoch=under.epoch, attempt=attempt, position=draw(positions))
+    seen = Observation(
+        node_id=node_id,
+        boot=1,
+        taken_ns=0,
+        data=DataKind.CLUSTER,
+        state=draw(st.sampled_from([ServerState.RUNNING, ServerState.STOPPED])),
+        role=ServerRole.REPLICA,
+        system_id="1",
+        position=report.position,
+        sealed=draw(st.none() | st.just(report)),
+    )
+    silent = draw(st.booleans()) and draw(st.booleans())
+    return Heard(observation=seen, received_ns=0 if silent else NOW_NS)

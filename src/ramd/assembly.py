@@ -1,0 +1,239 @@
+"""Puts a node together: which parts it has, what each is handed, in which order they are made.
+
+Must not live here: what the parts do, when they run (`runtime`). Start reading at `assemble`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramd import events
+from ramd.config.model import Config
+from ramd.config.secret_file import SecretFileError, read_secret
+from ramd.coordinator import Coordinator
+from ramd.domain.errors import ConfigError
+from ramd.domain.model import Member
+from ramd.domain.server import Server
+from ramd.execute.context import Ports
+from ramd.execute.executor import Executor
+from ramd.execute.guard import Guard
+from ramd.execute.lease_note import LeaseNote
+from ramd.execute.local import LocalStore
+from ramd.link import GroupOptions, Membership, join
+from ramd.loop import ControlLoop, Parts
+from ramd.membership import own_member
+from ramd.observe.observer import Identity, Observer, Pace
+from ramd.postgres.instance import Instance
+from ramd.postgres.options import ServerOptions
+from ramd.postgres.site import Site, open_site
+from ramd.state.commands import Command
+
+PROBE_INTERVAL_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the daemon hands to its runtime."""
+
+    config: Config
+    members: tuple[Member, ...]
+    """The listed members; empty: only what was stored counts."""
+    secret_file: Path
+    version: str
+    clock: Callable[[], int]
+    unix_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organs:
+    """The parts that have a life of their own."""
+
+    membership: Membership
+    note: LeaseNote
+    server: Server
+    observer: Observer
+    guard: Guard
+    executor: Executor
+    coordinator: Coordinator
+    loop: ControlLoop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """What the parts call back."""
+
+    propose: Callable[[Command], None]
+    beaten: Callable[[], None]
+    forming: Callable[[str], None]
+
+
+async def assemble(around: Surroundings, calls: Calls) -> Organs:
+    """Prepare the server's surroundings, join or form the group, adopt a running server.
+
+    Waits for the other members as long as it takes. Raises ConfigError, Refused, PostgresError.
+    """
+    config = around.config
+    site = await asyncio.to_thread(_open_site, around)
+    if site.account.warning:
+        events.emit(events.ConfigWarning(key="daemon_user", what=site.account.warning))
+    site.prepare()
+    store = LocalStore.load(config.state_dir)
+    wake = asyncio.Event()
+    boot = secrets.randbits(63)
+    membership = await join(
+        _group_options(around, boot, store.released_epoch),
+        clock=around.clock,
+        woken=wake.set,
+        forming=calls.forming,
+    )
+    try:
+        server = Instance(site)
+        observer = _observer(around, server, boot, wake)
+
+        def changed() -> None:
+            observer.touch()
+            wake.set()
+
+        ports = _ports(around, server, store, membership, changed)
+        loop_wake = (wake, calls)
+        organs = _organs(around, ports, membership, observer, loop_wake)
+        await organs.executor.startup()
+    except BaseException:
+        await membership.close()
+        raise
+    return organs
+
+
+def _observer(around: Surroundings, server: Instance, boot: int, wake: asyncio.Event) -> Observer:
+    config = around.config
+    return Observer(
+        server,
+        identity=Identity(node_id=config.node_id, boot=boot, daemon_version=around.version),
+        wake=wake.set,
+        pace=Pace(interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms),
+    )
+
+
+def _ports(
+    around: Surroundings,
+    server: Instance,
+    store: LocalStore,
+    membership: Membership,
+    changed: Callable[[], None],
+) -> Ports:
+    return Ports(
+        me=around.config.node_id,
+        server=server,
+        consensus=membership.link,
+        store=store,
+        clock=around.clock,
+        changed=changed,
+        unix_ms=around.unix_ms,
+    )
+
+
+def _organs(
+    around: Surroundings,
+    ports: Ports,
+    membership: Membership,
+    observer: Observer,
+    loop_wake: tuple[asyncio.Event, Calls],
+) -> Organs:
+    wake, calls = loop_wake
+    note = LeaseNote.open(around.config.state_dir)
+    guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
+    executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
+    coordinator = Coordinator(
+        me=ports.me, consensus=membership.link, now_ns=around.clock(), propose=calls.propose
+    )
+    loop = ControlLoop(
+        Parts(
+            me=ports.me,
+            consensus=membership.link,
+            store=ports.store,
+            observer=observer,
+            executor=executor,
+            coordinator=coordinator,
+            clock=around.clock,
+            adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
+        ),
+        wake=wake,
+        beaten=calls.beaten,
+    )
+    return Organs(
+        membership=membership,
+        note=note,
+        server=ports.server,
+        observer=observer,
+        guard=guard,
+        executor=executor,
+        coordinator=coordinator,
+        loop=loop,
+    )
+
+
+def cluster_secret(path: Path) -> bytes:
+    """The secret that the daemons prove to each other. Raises ConfigError."""
+    try:
+        return read_secret(path, what="cluster secret", least=16).encode()
+    except SecretFileError as error:
+        raise ConfigError(error.wrong, field="cluster_secret_file", hint=error.right) from error
+
+
+def _open_site(around: Surroundings) -> Site:
+    """Find programs and user for this node's server, and check that it can reach its files."""
+    config = around.config
+    scram = config.auth_method == "scram-sha-256"
+    own = own_member(config)
+    options = ServerOptions(
+        node_id=config.node_id,
+        data_dir=config.postgresql_data_dir,
+        state_dir=config.state_dir,
+        log_dir=config.postgresql_log_dir,
+        port=own.postgresql_port,
+        listen_addresses=(config.hostname,) if config.one_host else ("*",),
+        superuser=config.database_user,
+        database=config.database_name,
+        replication_user=config.replication_user,
+        replication_password=_replication_password(around) if scram else None,
+        superuser_password=config.postgresql_password or None,
+        auth_method="scram-sha-256" if scram else "trust",
+        initdb_options=tuple(config.initdb_options),
+    )
+    return open_site(
+        options, bin_dir=config.postgresql_bin_dir, daemon_user=config.daemon_user or None
+    )
+
+
+def _replication_password(around: Surroundings) -> str:
+    """The same on every host without being told: derived from the secret they share."""
+    what = f"ramd replication {around.config.cluster_name}".encode()
+    return hmac.new(cluster_secret(around.secret_file), what, hashlib.sha256).hexdigest()
+
+
+def _group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
+    config = around.config
+    bind = config.raft_bind_address or "0.0.0.0"
+    return GroupOptions(
+        node_id=config.node_id,
+        cluster_name=config.cluster_name,
+        founders=tuple((m.node_id, address(m.hostname, m.raft_port)) for m in around.members),
+        listen=address(bind, config.raft_port),
+        state_dir=config.state_dir,
+        secret=cluster_secret(around.secret_file),
+        timing=config.timing(),
+        boot=boot,
+        released_epoch=released_epoch,
+    )
+
+
+def address(host: str, port: int) -> str:
+    """`host:port`, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

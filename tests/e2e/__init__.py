@@ -1,0 +1,1 @@
+"""Daemons as processes, with real servers: what a user starts, asks and kills."""

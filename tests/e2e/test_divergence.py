@@ -1,0 +1,86 @@
+"""A former primary that holds commits nobody else has: rewound, and nothing of it thrown away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.cluster_stories import (
+    ask,
+    epoch_of,
+    event,
+    one_lineage,
+    primary_of,
+    rows_on,
+    same_everywhere,
+    wait_new_epoch,
+    write,
+)
+from tools.local_cluster import LocalCluster
+from tools.local_processes import send
+
+
+@contextmanager
+def nothing_leaves(cluster: LocalCluster, node: int) -> Iterator[None]:
+    """The walsenders of a node are stopped inside: what is committed there stays there."""
+    senders = ask(
+        cluster, node, "SELECT pid FROM pg_stat_replication WHERE application_name ~ '^ramd_node_'"
+    )
+    assert len(senders) == 2
+    for (pid,) in senders:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for (pid,) in senders:
+            send(pid, signal.SIGCONT)
+
+
+def test_a_diverged_primary_is_rewound_and_its_wal_kept(cluster: LocalCluster) -> None:
+    old, epoch = primary_of(cluster), epoch_of(cluster)
+    shared = write(cluster, range(1, 11))
+    same_everywhere(cluster, shared)
+    system_id = ask(cluster, old, "SELECT system_identifier FROM pg_control_system()")
+    with nothing_leaves(cluster, old):
+        ask(cluster, old, "INSERT INTO story SELECT generate_series(1001, 1100)")
+        cluster.kill_server(old)
+        after = write(cluster, range(11, 21))
+    new = wait_new_epoch(cluster, epoch)
+    assert new != old
+    shown = same_everywhere(cluster, shared | after)
+    assert not shown & set(range(1001, 1101)), "asynchronous: nobody else had them"
+    one_lineage(cluster)
+    assert event(cluster, old, "rewind_finished")
+    assert ask(cluster, old, "SELECT system_identifier FROM pg_control_system()") == system_id
+    kept = divergent(cluster.places.state_dir(old))
+    assert kept, "the WAL with the lost rows"
+    assert all(path.stat().st_size for path in kept)
+
+
+def test_a_directory_that_cannot_be_used_is_kept_aside_and_cloned_again(
+    cluster: LocalCluster,
+) -> None:
+    """Rewinding needs the primary's files; without its control file nothing can be judged."""
+    primary = primary_of(cluster)
+    victim = next(node for node in (1, 2, 3) if node != primary)
+    data_dir = cluster.places.data_dir(victim)
+    cluster.kill_node(victim)
+    for path in (data_dir / "pg_wal").glob("0*"):
+        path.unlink() if path.is_file() else None
+    rows = write(cluster, range(2001, 2011))
+    cluster.spawn(victim)
+    cluster.wait_healthy(120)
+    same_everywhere(cluster, rows)
+    aside = list(data_dir.parent.glob(f"{data_dir.name}.aside-*"))
+    assert len(aside) == 1
+    assert (aside[0] / "PG_VERSION").exists()
+    assert not (aside[0] / "postmaster.pid").exists()
+    assert rows_on(cluster, victim) == rows_on(cluster, primary)
+
+
+def divergent(state_dir: Path) -> list[Path]:
+    """WAL segments that were kept of former primaries' own histories."""
+    return [path for path in state_dir.glob("divergent/*/*") if not path.name.endswith("history")]

@@ -1,0 +1,299 @@
+"""Stories about a Raft group as text: commands, and below each what happened.
+
+A story starts with `#` lines that say what it shows and why. A line `> verb args` is a command;
+the indented lines below it are what the group did. Times are ms, nodes numbers.
+
+Lives here: the verbs and the reading of files. Must not live here: the group (see `raft_lab`).
+Start reading at `play`; the verbs are the functions below `_VERBS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgraft.core.types import NodeId, ProposalRefused
+from tests.support.raft_lab import MS, START_NS, Lab, Letter, recovered
+from tests.support.raft_show import show_entry
+from tests.support.raft_store import Image
+
+
+class Story:
+    """A group and what the verbs need beside it."""
+
+    def __init__(self) -> None:
+        self.lab = Lab(1)
+        self.disks: dict[int, Image] = {}
+        self.kept: dict[str, list[Letter]] = {}
+
+
+Verb = Callable[[Story, list[str]], None]
+
+
+def play(text: str) -> str:
+    """The story with every command's output as it is now."""
+    story = Story()
+    lines: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith(("#", "> ")):
+            continue
+        if lines and lines[-1][0] != line[0]:
+            lines.append("")
+        lines.append(line)
+        if line.startswith("> "):
+            lines.extend(_run(story, line[2:].split()))
+    return "\n".join(lines) + "\n"
+
+
+def _run(story: Story, words: list[str]) -> list[str]:
+    if words[0] not in _VERBS:
+        raise ValueError(f"no verb {words[0]!r}; there are: {', '.join(sorted(_VERBS))}")
+    try:
+        _VERBS[words[0]](story, words[1:])
+    except ProposalRefused as refusal:
+        story.lab.trace.append(f"refused: {refusal.reason}")
+    output = ["  " + line for line in story.lab.trace]
+    story.lab.trace.clear()
+    return output
+
+
+def _nodes(story: Story, words: list[str]) -> None:
+    """nodes 1 2 3 [2=1,1,2@5]: a fresh group; `n=terms@term` gives a node a log and a term."""
+    voters = [int(word) for word in words if "=" not in word]
+    logs = {}
+    for word in words:
+        if "=" in word:
+            node, _, terms = word.partition("=")
+            entries, _, term = terms.partition("@")
+            logs[int(node)] = recovered(
+                *(int(entry) for entry in entries.split(",")), term=int(term) if term else None
+            )
+    story.lab = Lab(*voters, logs=logs)
+    story.lab.trace.append(f"{len(voters)} nodes")
+
+
+def _expire(story: Story, words: list[str]) -> None:
+    """expire n: the election timeout of n passes; nothing is delivered."""
+    story.lab.expire(int(words[0]))
+
+
+def _elect(story: Story, words: list[str]) -> None:
+    """elect n: n becomes leader; told in one line."""
+    story.lab.elect(int(words[0]))
+    term = story.lab.status(int(words[0])).term
+    story.lab.trace[:] = [f"{words[0]} leads term {term}"]
+
+
+def _deliver(story: Story, words: list[str]) -> None:
+    """deliver [a->b]: what is under way now, once; only one way if given."""
+    lab = story.lab
+    if not words:
+        lab.deliver_all()
+        return
+    chosen = [x for x in lab.letters if f"{x.sender}->{x.to}" in words]
+    lab.letters = [x for x in lab.letters if x not in chosen]
+    for letter in chosen:
+        lab.deliver(letter)
+
+
+def _settle(story: Story, words: list[str]) -> None:
+    """settle [quietly]: deliver until nothing is under way."""
+    story.lab.settle()
+    _hush(story, words)
+
+
+def _beat(story: Story, words: list[str]) -> None:
+    """beat n [quietly]: a heartbeat of leader n, and all that follows."""
+    story.lab.beat(int(words[0]))
+    _hush(story, words)
+
+
+def _elapse(story: Story, words: list[str]) -> None:
+    """elapse ms [quietly] [nodes...]: time passes (for these nodes), messages are delivered."""
+    only = [int(word) for word in words[1:] if word != "quietly"]
+    story.lab.elapse(float(words[0]), only=only or None)
+    _hush(story, words)
+
+
+def _propose(story: Story, words: list[str]) -> None:
+    """propose n text: client asks n; nothing is delivered."""
+    term, index = story.lab.propose(int(words[0]), words[1].encode())
+    story.lab.trace.append(f"{words[0]}: took {term}/{index}")
+
+
+def _grant(story: Story, words: list[str]) -> None:
+    """grant n holder epoch: coordinator n grants."""
+    story.lab.grant(int(words[0]), int(words[1]), int(words[2]))
+
+
+def _renew(story: Story, words: list[str]) -> None:
+    """renew n: holder n asks for one more ttl."""
+    story.lab.renew(int(words[0]))
+
+
+def _release(story: Story, words: list[str]) -> None:
+    """release n: holder n fences itself and gives its epoch back."""
+    story.lab.release(int(words[0]))
+
+
+def _seal(story: Story, words: list[str]) -> None:
+    """seal n epoch | seal n off: the host of coordinator n starts or ends comparing positions."""
+    granter = story.lab[int(words[0])].granter
+    if words[1] == "off":
+        granter.unseal()
+    else:
+        granter.seal(int(words[1]))
+
+
+def _lease(story: Story, words: list[str]) -> None:
+    """lease: what every node holds, and when the coordinator may move the epoch."""
+    lab = story.lab
+    for node in sorted(lab.members):
+        holder = lab[node].holder
+        left = max(holder.deadline_ns - lab.now, 0) // MS
+        if holder.epoch:
+            lab.trace.append(f"{node}: holds epoch {holder.epoch}, {left} ms left")
+        movable = lab[node].granter.may_move_at(lab.now)
+        if movable is not None:
+            lab.trace.append(f"{node}: may move it in {(movable - lab.now) // MS} ms")
+
+
+def _read(story: Story, words: list[str]) -> None:
+    """read n context: a linearizable read at n."""
+    story.lab[int(words[0])].read_index(int(words[1]), story.lab.now)
+    story.lab.pump(int(words[0]))
+
+
+def _transfer(story: Story, words: list[str]) -> None:
+    """transfer n to: leader n hands over."""
+    story.lab[int(words[0])].transfer(NodeId(int(words[1])), story.lab.now)
+    story.lab.pump(int(words[0]))
+
+
+def _link(story: Story, words: list[str]) -> None:
+    """link n peer up|down: the transport of n saw its link to peer change."""
+    node, peer, state = words
+    story.lab[int(node)].link(NodeId(int(peer)), state == "up", story.lab.now)
+    story.lab.pump(int(node))
+
+
+def _cut(story: Story, words: list[str]) -> None:
+    """cut a b | cut a->b: cut both ways, or one."""
+    if "->" in words[0]:
+        sender, _, to = words[0].partition("->")
+        story.lab.cuts.add((int(sender), int(to)))
+    else:
+        story.lab.cut(int(words[0]), int(words[1]))
+
+
+def _isolate(story: Story, words: list[str]) -> None:
+    """isolate n: cut n off from everybody."""
+    story.lab.isolate(int(words[0]))
+
+
+def _heal(story: Story, words: list[str]) -> None:
+    """heal: every way is open."""
+    story.lab.heal()
+
+
+def _drop(story: Story, words: list[str]) -> None:
+    """drop [a->b]: lose what is under way."""
+    lost = [x for x in story.lab.letters if not words or f"{x.sender}->{x.to}" in words]
+    story.lab.letters = [x for x in story.lab.letters if x not in lost]
+    story.lab.trace.extend(f"lost {letter}" for letter in lost)
+
+
+def _keep(story: Story, words: list[str]) -> None:
+    """keep name [a->b]: put what is under way aside, to come late."""
+    kept = [x for x in story.lab.letters if len(words) < 2 or f"{x.sender}->{x.to}" in words]
+    story.lab.letters = [x for x in story.lab.letters if x not in kept]
+    story.kept[words[0]] = kept
+    story.lab.trace.extend(f"kept {letter}" for letter in kept)
+
+
+def _late(story: Story, words: list[str]) -> None:
+    """late name: now it comes; it may come again."""
+    for letter in story.kept[words[0]]:
+        story.lab.deliver(letter)
+
+
+def _hold(story: Story, words: list[str]) -> None:
+    """hold n: the disk of n hangs."""
+    story.lab.hold(int(words[0]))
+
+
+def _sync(story: Story, words: list[str]) -> None:
+    """sync n: the disk of n works again."""
+    story.lab.release_disk(int(words[0]))
+
+
+def _crash(story: Story, words: list[str]) -> None:
+    """crash n: the process of n dies; what was not synced is lost."""
+    node = int(words[0])
+    story.disks[node] = story.lab.crash(node)
+
+
+def _start(story: Story, words: list[str]) -> None:
+    """start n: n starts again from its disk."""
+    node = int(words[0])
+    story.lab.restart(node, story.disks.pop(node))
+
+
+def _status(story: Story, words: list[str]) -> None:
+    """status: one line per node."""
+    lab = story.lab
+    for node in sorted(lab.members):
+        s = lab.status(node)
+        lab.trace.append(
+            f"{node}: {s.role.value} term {s.term} leader {s.leader} "
+            f"commit {s.commit} last {s.last_index}"
+        )
+
+
+def _log(story: Story, words: list[str]) -> None:
+    """log: the log of every node."""
+    for node in sorted(story.lab.members):
+        entries = ", ".join(show_entry(entry) for entry in story.lab.log(node))
+        story.lab.trace.append(f"{node}: {entries or 'empty'}")
+
+
+def _time(story: Story, words: list[str]) -> None:
+    """time: ms since the story began."""
+    story.lab.trace.append(f"{(story.lab.now - START_NS) // MS} ms")
+
+
+def _hush(story: Story, words: list[str]) -> None:
+    if "quietly" in words:
+        story.lab.trace.clear()
+
+
+_VERBS: dict[str, Verb] = {
+    "nodes": _nodes,
+    "expire": _expire,
+    "elect": _elect,
+    "deliver": _deliver,
+    "settle": _settle,
+    "beat": _beat,
+    "elapse": _elapse,
+    "propose": _propose,
+    "grant": _grant,
+    "renew": _renew,
+    "release": _release,
+    "seal": _seal,
+    "lease": _lease,
+    "read": _read,
+    "transfer": _transfer,
+    "link": _link,
+    "cut": _cut,
+    "isolate": _isolate,
+    "heal": _heal,
+    "drop": _drop,
+    "keep": _keep,
+    "late": _late,
+    "hold": _hold,
+    "sync": _sync,
+    "crash": _crash,
+    "start": _start,
+    "status": _status,
+    "log": _log,
+    "time": _time,
+}

@@ -1,0 +1,148 @@
+"""Members in trouble: they stop rather than lie, refuse to start on damage, and survive a pause."""
+
+import asyncio
+import errno
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pgraft.core.types import NodeId, ProposalRefused, Timing
+from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed
+from pgraft.storage.disk import DirectoryLocked, Disk, DiskFile
+from pgraft.storage.wal import WalCorrupt, WalFailed
+from tests.support.pgraft_cluster import DEADLINE_S, Cluster, Member
+from tests.support.pgraft_disk import CountingDisk, CountingFile
+from tests.support.wait import wait_for_async
+
+
+def others(cluster: Cluster, member: Member) -> list[Member]:
+    return [m for m in cluster.members.values() if m is not member]
+
+
+class FailingDisk(CountingDisk):
+    """Real files, until `broken`: then every sync fails."""
+
+    def __init__(self, disk: Disk, broken: list[bool]) -> None:
+        super().__init__(disk, [0])
+        self.broken = broken
+
+    def open(self, name: str) -> DiskFile:
+        return FailingFile(self.disk.open(name), self.broken)
+
+
+class FailingFile(CountingFile):
+    def __init__(self, file: DiskFile, broken: list[bool]) -> None:
+        super().__init__(file, [0])
+        self.broken = broken
+
+    def sync(self) -> None:
+        if self.broken[0]:
+            raise OSError(errno.EIO, "injected")
+        self.file.sync()
+
+
+async def test_a_failing_disk_stops_the_member_and_the_others_go_on(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 3) as cluster:
+        broken = {number: [False] for number in cluster.settings}
+        for number, settings in cluster.settings.items():
+            settings.wrap_disk = partial(FailingDisk, broken=broken[number])
+        await cluster.start_all()
+        leader = await cluster.leader()
+        await leader.node.propose(b"good", DEADLINE_S)
+        broken[leader.settings.node][0] = True
+        with pytest.raises((ProposalUnknown, ProposalRefused)):
+            await leader.node.propose(b"on a broken disk", DEADLINE_S)
+        with pytest.raises(NodeFailed) as failed:
+            await asyncio.wait_for(leader.node.watch(), DEADLINE_S)
+        assert isinstance(failed.value.__cause__, WalFailed)
+        assert isinstance(leader.failures[0], WalFailed)
+        assert len(leader.failures) == 1
+        with pytest.raises(ProposalRefused):
+            await leader.node.propose(b"after", 0.1)
+        with pytest.raises(ReadFailed):
+            await leader.node.read_barrier(0.1)
+        rest = {m.settings.node for m in others(cluster, leader)}
+        successor = await cluster.leader(rest)
+        await successor.node.propose(b"without it", DEADLINE_S)
+        broken[leader.settings.node][0] = False
+        await cluster.stop(leader.settings.node)
+        await cluster.start(leader.settings.node)
+        await cluster.formed()
+        await wait_for_async(
+            lambda: all(m.commands[-1:] == [b"without it"] for m in cluster.members.values()),
+            DEADLINE_S,
+            "the repaired member catches up",
+        )
+        assert all(m.commands == successor.commands for m in cluster.members.values())
+
+
+async def test_an_apply_that_fails_stops_the_member(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+
+        def fail(entry: object) -> None:
+            raise RuntimeError("a bug in apply")
+
+        leader.node._hooks = type(leader.node._hooks)(apply=fail, on_failed=leader.failures.append)
+        with pytest.raises(ProposalUnknown, match="a bug in apply"):
+            await leader.node.propose(b"x", DEADLINE_S)
+        assert str(leader.failures[0]) == "a bug in apply"
+        assert "a bug in apply" in caplog.text
+
+
+async def test_rot_in_the_log_refuses_to_start(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+        for number in range(3):
+            await leader.node.propose(b"%d" % number, DEADLINE_S)
+        await cluster.stop(1)
+        segment = next(cluster.settings[NodeId(1)].directory.glob("*.wal"))
+        data = bytearray(segment.read_bytes())
+        data[160] ^= 1
+        segment.write_bytes(data)
+        member = await cluster.start(1)
+        await wait_for_async(member.crashed, DEADLINE_S, "it refuses")
+        assert isinstance(member.crashed(), WalCorrupt)
+        assert str(segment) in str(member.crashed())
+
+
+async def test_a_started_member_without_its_log_refuses_to_start(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.start_all()
+        await cluster.stop(1)
+        next(cluster.settings[NodeId(1)].directory.glob("*.wal")).unlink()
+        member = await cluster.start(1)
+        await wait_for_async(member.crashed, DEADLINE_S, "it refuses")
+        assert "missing" in str(member.crashed())
+
+
+async def test_two_daemons_cannot_share_a_directory(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.start_all()
+        with pytest.raises(DirectoryLocked, match="process"):
+            Member(cluster.settings[NodeId(1)], None)
+
+
+async def test_a_pause_of_the_loop_is_measured_and_costs_no_leadership(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 3, timing=Timing()) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+        term = leader.node.status().term
+        burn(1.3)  # all three stand still, longer than the longest election timeout
+        await leader.node.propose(b"after the pause", DEADLINE_S)
+        await cluster.applied([b"after the pause"])
+        assert leader.node.loop_lag.max_ns > 1_000_000_000
+        assert leader.node.status().term == term
+
+
+def burn(seconds: float) -> None:
+    """Keep the loop from turning, as a collection of garbage or a stopped process would."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass

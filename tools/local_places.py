@@ -1,0 +1,117 @@
+"""Where everything of a cluster on this host lies: directories, files and ports, by node id.
+
+Lives here: names only. Must not live here: processes (`local_processes`), the REST API
+(`local_cluster`). The names are those that a local `cluster create` gives.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+NODES_MAX = 9
+PORT_FIRST = 10_000
+PORT_STARTS = 15_000
+PORT_SPAN = 7_000
+
+
+class NoPortsError(Exception):
+    """No four free blocks of ports were found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """First port of each block; node i has each plus i-1."""
+
+    postgresql: int
+    raft: int
+    http: int
+    prometheus: int
+
+
+def free_ports(nodes: int = NODES_MAX) -> Ports:
+    """Four blocks of `nodes` free consecutive ports below the ephemeral range."""
+    blocks: list[int] = []
+    start = PORT_FIRST + (os.getpid() * 37) % PORT_STARTS
+    for base in range(start, start + PORT_SPAN, nodes):
+        if all(_bindable(base + offset) for offset in range(nodes)):
+            blocks.append(base)
+        if len(blocks) == 4:
+            return ports_of(blocks)
+    raise NoPortsError(f"no four free blocks of {nodes} ports from {start} on")
+
+
+def ports_of(blocks: list[int]) -> Ports:
+    """The four first ports by name."""
+    postgresql, raft, http, prometheus = blocks
+    return Ports(postgresql=postgresql, raft=raft, http=http, prometheus=prometheus)
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Names below one root directory."""
+
+    root: Path
+    ports: Ports
+    own_confs: bool = False
+    """Every node's file was written by hand, as on several hosts; else create made all but one."""
+
+    def data_dir(self, node: int) -> Path:
+        return self.root / f"node{node}"
+
+    def state_dir(self, node: int) -> Path:
+        return self.root / f"node{node}.ramd"
+
+    def conf(self, node: int) -> Path:
+        if self.own_confs:
+            return self.root / f"ramd{node}.conf"
+        return self.root / "ramd.conf" if node == 1 else self.state_dir(node) / "ramd.conf"
+
+    def log(self, node: int) -> Path:
+        return self.root / "logs" / f"node{node}" / "ramd.log"
+
+    def output(self, node: int) -> Path:
+        """What a daemon that was started here prints."""
+        return self.root / f"ramd-{node}.out"
+
+    def dsn(self, node: int) -> str:
+        port = self.ports.postgresql + node - 1
+        return f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+
+    def settings(self, node: int) -> dict[str, object]:
+        """What a node's own file has to say to lie in these places."""
+        step = node - 1
+        return {
+            "node_id": node,
+            "cluster_name": "demo",
+            "hostname": "127.0.0.1",
+            "postgresql_data_dir": self.data_dir(node),
+            "postgresql_port": self.ports.postgresql + step,
+            "raft_port": self.ports.raft + step,
+            "http_port": self.ports.http + step,
+            "prometheus_port": self.ports.prometheus + step,
+            "initdb_options": "--no-sync",
+            "log_file": self.log(node),
+            "postgresql_log_dir": self.log(node).parent,
+        }
+
+    def write_conf(self, node: int, more: dict[str, object]) -> None:
+        """A node's file, as a user would write it; `more` adds or replaces keys."""
+        directory = self.log(node).parent
+        directory.mkdir(parents=True, exist_ok=True)
+        for one in (directory.parent, directory):
+            one.chmod(0o711)
+        lines = self.settings(node) | more
+        self.conf(node).write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
