@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import random
+import statistics
 import sys
 import threading
 import time
@@ -36,10 +36,15 @@ from tools.writers import (
 HEAL_DEADLINE_S = 90
 REST_S = 1.0
 NODES = (1, 2, 3)
+FIRST_ROWS = 50
 
 
 class Witnesses:
-    """One reader per host: which rows were ever visible on it while it was a replica."""
+    """One reader per host: which rows were ever visible on it although it had not written them.
+
+    A former primary that starts again as a replica shows the end of its own WAL until it is
+    rewound: its own rows prove nothing about what a replica had received.
+    """
 
     POLL_S = 0.05
 
@@ -81,7 +86,7 @@ class Witnesses:
                     cursor = await run(
                         connection,
                         f"SELECT row FROM {TABLE} WHERE row > {newest - 500}"
-                        " AND pg_is_in_recovery()",
+                        f" AND node <> {node} AND pg_is_in_recovery()",
                     )
                     self.seen[node].update(int(str(row)) for (row,) in await cursor.fetchall())
                 except (psycopg.Error, OSError, TimeoutError):
@@ -99,9 +104,24 @@ class Tally:
     rounds: int = 0
     outages_ms: dict[str, list[float]] = field(default_factory=dict)
     heals_s: list[float] = field(default_factory=list)
+    acknowledged: int = 0
+    lost: int = 0
+    broken: set[int] = field(default_factory=set)
+    """Rows that are missing although a replica had been seen to have them."""
 
 
-def one_fault(cluster: LocalCluster, writers: Writers, rng: random.Random, tally: Tally) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A cluster, and the clients that watch it."""
+
+    cluster: LocalCluster
+    writers: Writers
+    witnesses: Witnesses
+
+
+def one_fault(scene: Scene, rng: random.Random, tally: Tally) -> None:
+    """Do harm, wait for recovery, count what is missing. Raises ClusterError, TimeoutError."""
+    cluster, writers = scene.cluster, scene.writers
     primary = cluster.primary()
     if primary is None:
         raise ClusterError("no primary before the fault")
@@ -126,43 +146,60 @@ def one_fault(cluster: LocalCluster, writers: Writers, rng: random.Random, tally
     cluster.wait_healthy(HEAL_DEADLINE_S)
     # The daemons' picture may be a second old; the servers know, and have to stay so a moment.
     at_rest(writers.dsns, HEAL_DEADLINE_S, REST_S)
-    tally.rounds += 1
-    tally.heals_s.append(time.monotonic() - REST_S - begun_s)
+    healed_s = time.monotonic() - REST_S - begun_s
+    count(scene, tally)
     outage_ms = writers.outage(begun_s).seconds * 1000
+    tally.rounds += 1
+    tally.heals_s.append(healed_s)
     tally.outages_ms.setdefault(kind, []).append(outage_ms)
     print(
         f"{tally.rounds:3d} {kind:18s} node {node}: {outage_ms:6.0f} ms without writes,"
-        f" healthy after {tally.heals_s[-1]:5.1f} s, primary is node {cluster.primary()}",
+        f" healthy after {healed_s:5.1f} s, primary is node {cluster.primary()},"
+        f" {tally.lost} rows lost so far",
         flush=True,
     )
 
 
-def summary(tally: Tally, writers: Writers, witnesses: Witnesses, dsns: dict[int, str]) -> int:
-    """Print the result; returns how many rows were lost that a replica had been seen to have."""
-    _, rows = present(dsns)
-    acknowledged = {ack.row for ack in writers.recorded.acks}
-    broken = witnesses.rows() - rows
+def count(scene: Scene, tally: Tally) -> None:
+    """What is missing on the primary of what was acknowledged, or seen on a replica, until now.
+
+    Raises ClusterError if a row is missing that a replica had.
+    """
+    acknowledged = {ack.row for ack in list(scene.writers.recorded.acks)}
+    witnessed = scene.witnesses.rows()
+    node, rows = present(scene.writers.dsns)
+    tally.acknowledged = len(acknowledged)
+    tally.lost = len(acknowledged - rows)
+    tally.broken = witnessed - rows
+    if tally.broken:
+        seen = {n: sorted(tally.broken & rows) for n, rows in scene.witnesses.seen.items()}
+        raise ClusterError(f"node {node} misses rows that were seen on a replica: {seen}")
+
+
+def summary(tally: Tally) -> None:
+    """Print the result."""
     result = {
         "faults": tally.rounds,
-        "acknowledged": len(acknowledged),
-        "lost": len(acknowledged - rows),
-        "lost_though_seen_on_a_replica": len(broken),
+        "acknowledged": tally.acknowledged,
+        "lost": tally.lost,
+        "lost_though_seen_on_a_replica": len(tally.broken),
         "outage_ms_max": {k: round(max(v)) for k, v in sorted(tally.outages_ms.items())},
         "outage_ms_median": {
-            k: round(sorted(v)[len(v) // 2]) for k, v in sorted(tally.outages_ms.items())
+            k: round(statistics.median(v)) for k, v in sorted(tally.outages_ms.items())
         },
         "healthy_after_s_max": round(max(tally.heals_s), 1) if tally.heals_s else None,
     }
     print(json.dumps(result))
-    return len(broken)
 
 
 def soak(faults: int, minutes: float, seed: int) -> int:
+    """Exit status of the whole."""
     rng = random.Random(seed)
     print(f"seed {seed}: up to {faults} faults or {minutes:g} minutes", flush=True)
     cluster = LocalCluster()
     until_s = time.monotonic() + minutes * 60
     tally = Tally()
+    failed = False
     try:
         cluster.start()
         cluster.create(len(NODES))
@@ -170,21 +207,20 @@ def soak(faults: int, minutes: float, seed: int) -> int:
         create_table(dsns)
         cluster.wait_healthy(HEAL_DEADLINE_S)
         with Writers(dsns) as writers, Witnesses(dsns) as witnesses:
-            wait_until("first writes", lambda: writers.acked() > 50, 30)
+            scene = Scene(cluster=cluster, writers=writers, witnesses=witnesses)
+            wait_until("first writes", lambda: writers.acked() > FIRST_ROWS, 30)
             while tally.rounds < faults and time.monotonic() < until_s:
-                one_fault(cluster, writers, rng, tally)
-        return 1 if summary(tally, writers, witnesses, dsns) else 0
+                one_fault(scene, rng, tally)
     except (ClusterError, TimeoutError) as error:
+        failed = True
         print(f"FAILED in round {tally.rounds + 1} (seed {seed}): {error}")
         for node in NODES:
             print(f"--- node {node}\n{cluster.last_words(node)}")
-        with contextlib.suppress(OSError):
-            print(f"kept in {cluster.root}")
-        cluster.close(keep=True)
-        return 1
+        print(f"kept, still running, in {cluster.root}")
     finally:
-        if tally.rounds >= faults or time.monotonic() >= until_s:
-            cluster.close()
+        cluster.close(keep=failed)
+    summary(tally)
+    return 1 if failed else 0
 
 
 def main() -> int:

@@ -20,7 +20,6 @@ from ramd.config.secret_file import SecretFileError, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
 from ramd.domain.model import Member
-from ramd.domain.server import Server
 from ramd.execute.context import Ports
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard
@@ -57,7 +56,7 @@ class Organs:
 
     membership: Membership
     note: LeaseNote
-    server: Server
+    server: Instance
     observer: Observer
     guard: Guard
     executor: Executor
@@ -102,8 +101,7 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
             wake.set()
 
         ports = _ports(around, server, store, membership, changed)
-        loop_wake = (wake, calls)
-        organs = _organs(around, ports, membership, observer, loop_wake)
+        organs = _organs(around, ports, (server, membership, observer), wake, calls)
         await organs.executor.startup()
     except BaseException:
         await membership.close()
@@ -142,11 +140,11 @@ def _ports(
 def _organs(
     around: Surroundings,
     ports: Ports,
-    membership: Membership,
-    observer: Observer,
-    loop_wake: tuple[asyncio.Event, Calls],
+    made: tuple[Instance, Membership, Observer],
+    wake: asyncio.Event,
+    calls: Calls,
 ) -> Organs:
-    wake, calls = loop_wake
+    server, membership, observer = made
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
@@ -170,7 +168,7 @@ def _organs(
     return Organs(
         membership=membership,
         note=note,
-        server=ports.server,
+        server=server,
         observer=observer,
         guard=guard,
         executor=executor,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ramd import events
-from ramd.api.guard import Auth, Limits
+from ramd.api.limits import Auth, Limits
 from ramd.api.serve import ApiServer
 from ramd.config.load import load
 from ramd.config.model import Config
@@ -114,6 +114,7 @@ def _api(host: Host, config: Config, loop: asyncio.AbstractEventLoop) -> ApiServ
         limits=Limits(
             body_bytes_max=config.http_max_request_size,
             request_timeout_s=float(config.http_request_timeout),
+            failover_timeout_s=config.failover_timeout_ms / 1000,
         ),
     )
 

@@ -171,7 +171,7 @@ def _ports(plan: NodePlan) -> tuple[tuple[str, int], ...]:
 def check(plans: tuple[NodePlan, ...], account: Account, own_http_port: int) -> None:
     """Everything that can be refused before anything is touched. Raises Refused, ConfigError.
 
-    Node 1's data directory may hold a server to adopt; that is judged by its own daemon.
+    Node 1's data directory may hold a server's data to adopt: see `check_own`.
     """
     for plan in plans:
         for what, port in _ports(plan):
@@ -202,6 +202,15 @@ def _require_free(what: str, host: str, port: int) -> None:
                 code="port_in_use",
                 hint=f"`ss -ltnp 'sport = :{port}'` shows who listens there",
             ) from error
+
+
+def check_own(directory: Path) -> None:
+    """Node 1's data directory is absent, empty, or a data directory of PostgreSQL to be adopted.
+
+    Whether its version and state fit is judged by its own daemon. Raises Refused.
+    """
+    if not (directory / "PG_VERSION").exists() or not (directory / "global/pg_control").exists():
+        _require_vacant(directory)
 
 
 def _require_vacant(directory: Path) -> None:
@@ -346,6 +355,8 @@ def node_settings(plan: NodePlan, plans: tuple[NodePlan, ...], config: Config) -
         "prometheus_port": plan.prometheus_port,
         "cluster_secret_file": secret_file(plan),
         "log_file": plan.log_file,
+        # Its standard error goes to the same file: for what ends it before it can log.
+        "log_to_console": False,
         "postgresql_log_dir": plan.log_dir,
         **node_list(other.member for other in plans),
     }

@@ -1,7 +1,7 @@
 """Everything that exists while this daemon is a member of a cluster: its life and its end.
 
 Lives here: running the parts, the founding command, what the service and the API are shown. Must
-not live here: construction (`assembly`), judgement, actions on a server. Start reading at `Runtime`.
+not live here: construction (`assembly`), judgement, actions on a server. Start at `Runtime`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ramd.domain.server import StopMode
 from ramd.execute.parting import leave_watch
 from ramd.link import Link
 from ramd.membership import differences, founding_members
-from ramd.state.commands import Command, InitCluster, encode
+from ramd.state.commands import Command, DescribeMember, InitCluster, encode
 
 PROPOSE_TIMEOUT_S = 5.0
 STOP_MS = 2_000
+DESCRIBE_AGAIN_NS = 10_000_000_000
 
 
 class Runtime:
@@ -36,6 +37,7 @@ class Runtime:
         self._tasks: asyncio.TaskGroup | None = None
         self._founding = False
         self._compared = False
+        self._describe_ns = 0
         self._listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -68,10 +70,12 @@ class Runtime:
         """End this member. A server that may write stays under a watch of its own: it is stopped
         at the end of its lease unless a daemon has taken it over by then."""
         organs = self._parts
-        await organs.membership.close()
+        may_write = organs.guard.watching and organs.server.running
+        async with organs.server:
+            await organs.membership.close()
         organs.note.close()
         # After the lock: the watch takes whoever holds it for the daemon that took over.
-        if organs.guard.watching and organs.server.running:
+        if may_write:
             leave_watch(
                 state_dir=self._around.config.state_dir,
                 data_dir=self._around.config.postgresql_data_dir,
@@ -137,6 +141,8 @@ class Runtime:
         if state.formed and not self._compared:
             self._compared = True
             self._compare(state)
+        if state.formed and state.removal is None and status.has_quorum:
+            self._describe(state)
         if status.is_coordinator and status.ready and not state.formed and not self._founding:
             self._founding = True
             self._spawn(self._found())
@@ -149,6 +155,25 @@ class Runtime:
         listed = config.members() if config.forms_cluster else ()
         for what in differences(listed, state.members) if listed else ():
             events.emit(events.ConfigWarning(key="node list", what=what))
+
+    def _describe(self, state: ClusterState) -> None:
+        """Name and tags stand in each node's own file: the group is told when they differ."""
+        own, known = self._around.config.own_member(), state.member(self._around.config.node_id)
+        if known is None:
+            return
+        wanted = (own.name, own.priority, own.nofailover)
+        now_ns = self._around.clock()
+        if wanted == (known.name, known.priority, known.nofailover) or now_ns < self._describe_ns:
+            return
+        self._describe_ns = now_ns + DESCRIBE_AGAIN_NS
+        self.propose(
+            DescribeMember(
+                node_id=own.node_id,
+                name=own.name,
+                priority=own.priority,
+                nofailover=own.nofailover,
+            )
+        )
 
     async def _found(self) -> None:
         """The first coordinator says who the cluster is; every listed member knows the same."""

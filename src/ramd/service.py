@@ -77,6 +77,7 @@ class RamdService:
     async def _create(self, request: CreateRequest, timeout_s: float) -> CreateResult:
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
+        formation.check_own(config.postgresql_data_dir)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
         formation.check(plans, account, config.http_port)
         fresh = not _holds_data(config.postgresql_data_dir)
@@ -197,6 +198,7 @@ class RamdService:
                 " remove_data out: then data directories are renamed aside",
             )
         begun_ns = self.now_ns()
+        kept_before = self._kept_aside()
         removal = Removal(remove_data=request.remove_data, requested_by=request.actor)
         await self._propose(encode(Destroy(removal=removal)))
         silent: tuple[int, ...] = ()
@@ -212,8 +214,16 @@ class RamdService:
         self._finished("destroy", begun_ns, f"{len(silent)} nodes silent")
         stopped = tuple(m.node_id for m in state.members if m.node_id not in silent)
         return DestroyResult(
-            cluster_name=state.cluster_name, nodes_stopped=stopped, nodes_silent=silent
+            cluster_name=state.cluster_name,
+            nodes_stopped=stopped,
+            nodes_silent=silent,
+            kept_aside=tuple(sorted(self._kept_aside() - kept_before)),
         )
+
+    def _kept_aside(self) -> set[str]:
+        """This node's own data directories that were renamed aside."""
+        data_dir = self._host.daemon.config.postgresql_data_dir
+        return {str(path) for path in data_dir.parent.glob(f"{data_dir.name}.aside-*")}
 
     def _destroyed(self, runtime: Runtime) -> tuple[int, ...] | None:
         """Silent nodes, once every other has left the cluster and this daemon is without one."""

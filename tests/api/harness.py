@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ramd.api.guard import Auth, Limits
+from ramd.api.limits import Auth, Limits
 from ramd.api.serve import ApiServer
 from ramd.domain.service import (
     CreateRequest,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ramd.api.guard import Auth, Limits
+from ramd.api.limits import Auth, Limits
 from ramd.domain.errors import CODES, ConfigError
 from tests.api.harness import Api, serving
 

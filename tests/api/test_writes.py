@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ramd.api.guard import Limits
+from ramd.api.limits import Limits
 from ramd.domain.errors import OutcomeUnknown, PostgresError, Refused, Unavailable
 from ramd.domain.service import CreateRequest, DestroyRequest, FailoverRequest
 from tests.api import stories

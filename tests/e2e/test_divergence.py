@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cluster_stories import (
+    NODES,
     ask,
     epoch_of,
     event,
     one_lineage,
     primary_of,
-    rows_on,
     same_everywhere,
     wait_new_epoch,
+    wait_server_back,
     write,
 )
 from tools.local_cluster import LocalCluster
@@ -60,25 +62,24 @@ def test_a_diverged_primary_is_rewound_and_its_wal_kept(cluster: LocalCluster) -
     assert all(path.stat().st_size for path in kept)
 
 
-def test_a_directory_that_cannot_be_used_is_kept_aside_and_cloned_again(
-    cluster: LocalCluster,
-) -> None:
-    """Rewinding needs the primary's files; without its control file nothing can be judged."""
+def test_a_half_rewound_directory_is_kept_aside_and_cloned_again(cluster: LocalCluster) -> None:
+    """A host dies in the middle of a rewind: what is left is never started."""
     primary = primary_of(cluster)
-    victim = next(node for node in (1, 2, 3) if node != primary)
-    data_dir = cluster.places.data_dir(victim)
+    victim = next(node for node in NODES if node != primary)
+    data_dir, note = cluster.places.data_dir(victim), cluster.places.state_dir(victim) / "local.json"
     cluster.kill_node(victim)
-    for path in (data_dir / "pg_wal").glob("0*"):
-        path.unlink() if path.is_file() else None
+    local = json.loads(note.read_text())
+    note.write_text(json.dumps(local | {"unproven": "rewinding"}))
     rows = write(cluster, range(2001, 2011))
     cluster.spawn(victim)
-    cluster.wait_healthy(120)
+    wait_server_back(cluster, victim, None)
     same_everywhere(cluster, rows)
     aside = list(data_dir.parent.glob(f"{data_dir.name}.aside-*"))
     assert len(aside) == 1
     assert (aside[0] / "PG_VERSION").exists()
     assert not (aside[0] / "postmaster.pid").exists()
-    assert rows_on(cluster, victim) == rows_on(cluster, primary)
+    listed = json.loads((note.parent / "aside.json").read_text())
+    assert [entry["path"] for entry in listed] == [str(aside[0])]
 
 
 def divergent(state_dir: Path) -> list[Path]:

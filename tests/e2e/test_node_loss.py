@@ -10,6 +10,7 @@ from tests.support.cluster_stories import (
     replicas_of,
     same_everywhere,
     wait_new_epoch,
+    wait_server_back,
     write,
 )
 from tests.support.wait import wait_for
@@ -42,8 +43,7 @@ def test_losing_a_replicas_host_costs_the_primary_nothing(cluster: LocalCluster)
         cluster.kill_node(lost)
         rows = write(cluster, range(lost * 100, lost * 100 + 10))
         cluster.spawn(lost)
-        cluster.wait_healthy(HEAL_S)
-        wait_for(lambda n=lost: cluster.processes.postmaster_pid(n), HEAL_S, "its server")  # type: ignore[misc]
+        wait_server_back(cluster, lost, None)
         same_everywhere(cluster, rows)
     assert (epoch_of(cluster), primary_of(cluster)) == (epoch, primary)
     assert cluster.processes.postmaster_pid(primary) == serving

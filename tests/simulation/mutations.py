@@ -19,7 +19,17 @@ from pgraft.core.quorum import committed_index
 from pgraft.core.reads import Reads, Rounds
 from pgraft.core.replication import Replication
 from pgraft.core.state import State
-from pgraft.core.types import Append, AppendReply, Entry, Index, NodeId, RenewReply, VoteRequest
+from pgraft.core.types import (
+    Append,
+    AppendReply,
+    Entry,
+    Index,
+    NodeId,
+    RenewReply,
+    Role,
+    VoteReply,
+    VoteRequest,
+)
 from pgraft.core.writes import WriteQueue
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -49,9 +59,7 @@ def commit_counts_old_terms(patch: pytest.MonkeyPatch) -> None:
 def vote_not_durable(patch: pytest.MonkeyPatch) -> None:
     """A new term or vote alone is not worth a sync."""
     needed = WriteQueue.needed
-    patch.setattr(
-        WriteQueue, "needed", lambda self, hard, last: needed(self, self._written, last)
-    )
+    patch.setattr(WriteQueue, "needed", lambda self, hard, last: needed(self, self._written, last))
 
 
 @mutation
@@ -134,6 +142,22 @@ def second_vote_in_a_term(patch: pytest.MonkeyPatch) -> None:
         on_vote(self, candidate, request)
 
     patch.setattr(Election, "on_vote", generous)
+
+
+@mutation
+def votes_counted_by_message(patch: pytest.MonkeyPatch) -> None:
+    """Every granted vote counts, whoever sent it and however often."""
+    on_reply = Election.on_reply
+
+    def by_message(self: Election, voter: NodeId, reply: VoteReply) -> bool:
+        stranger = NodeId(1000 + len(self._votes))
+        won = on_reply(self, voter, reply)
+        if won or reply.pre or not reply.granted or self._state.role is not Role.CANDIDATE:
+            return won
+        self._votes[stranger] = True
+        return sum(self._votes.values()) > len(self._state.log.config.voters) // 2
+
+    patch.setattr(Election, "on_reply", by_message)
 
 
 @mutation

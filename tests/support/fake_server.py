@@ -1,8 +1,7 @@
 """A PostgreSQL server in memory: WAL positions, timelines, streaming, and faults on demand.
 
 `FakeNet` holds the servers of all nodes, so that a clone, a rewind and a stream have a real source.
-A history is a tuple of (timeline, LSN where it ends and the next begins); it says what a server may
-stream from which other, exactly as PostgreSQL's history files do. Start reading at `FakeServer`.
+What may be streamed from whom is decided by `fake_wal`. Start reading at `FakeServer`.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from ramd.domain.server import (
     StopMode,
     Upstream,
 )
+from tests.support.fake_wal import SYSTEM_ID, FakeDisk, common_end, on_line, timeline_at
 
-SYSTEM_ID = "7000000000000000001"
+__all__ = ["SYSTEM_ID", "FakeDisk", "FakeNet", "FakeServer"]
+
 DURATIONS_S = {
     "initdb": 0.5,
     "start": 0.05,
@@ -40,28 +41,6 @@ DURATIONS_S = {
     "end_of_wal": 0.1,
     "probe": 0.002,
 }
-
-
-@dataclass(slots=True)
-class FakeDisk:
-    """What survives everything: the data directory."""
-
-    kind: DataKind = DataKind.ABSENT
-    system_id: str = ""
-    standby_signal: bool = False
-    control: ControlState = ControlState.SHUT_DOWN
-    history: tuple[tuple[int, int], ...] = ()
-    """(timeline, end LSN) of every earlier timeline."""
-    timeline: int = 1
-    end: int = 0
-    """End of valid WAL."""
-    consistent_at: int = 0
-    """A rewound directory is consistent only from here on."""
-    upstream: Upstream | None = None
-
-    @property
-    def position(self) -> Position:
-        return Position(timeline=self.timeline, lsn=Lsn(self.end))
 
 
 @dataclass(slots=True)
@@ -406,36 +385,3 @@ class FakeServerData(ServerData):
     def _blank(self) -> None:
         assert not self._server.running
         assert self._server.disk.kind is DataKind.ABSENT, "only into an absent directory"
-
-
-# --- timelines -------------------------------------------------------------------------------
-
-
-def line(disk: FakeDisk) -> tuple[tuple[int, int], ...]:
-    """(timeline, where it ends) of all timelines; the present one has no end."""
-    return (*disk.history, (disk.timeline, 1 << 62))
-
-
-def timeline_at(disk: FakeDisk, lsn: int) -> int:
-    """The timeline to which the WAL just before `lsn` belongs."""
-    return next(timeline for timeline, end in line(disk) if lsn <= end)
-
-
-def on_line(disk: FakeDisk, source: FakeDisk) -> bool:
-    """Whether all WAL of `disk` is also WAL of `source`."""
-    ends = dict(line(source))
-    own_timeline_is_there = disk.timeline in ends and disk.end <= ends[disk.timeline]
-    history_is_there = all(h in source.history for h in disk.history)
-    return own_timeline_is_there and history_is_there and disk.end <= source.end
-
-
-def common_end(disk: FakeDisk, source: FakeDisk) -> int:
-    """Where the WAL of the two parts."""
-    fork = 0
-    for (own, own_end), (theirs, their_end) in zip(line(disk), line(source), strict=False):
-        if own != theirs:
-            break
-        fork = min(own_end, their_end, disk.end)
-        if own_end != their_end:
-            break
-    return fork

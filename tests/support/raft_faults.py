@@ -74,6 +74,7 @@ class Faults:
             self._crash,
             self._partition,
             self._one_way,
+            self._isolate_holder,
             self._bad_network,
             self._pause,
             self._slow_disk,
@@ -115,6 +116,20 @@ class Faults:
         self._target.network.cuts |= {(b, a) for a, b in self._target.network.cuts}
         self._target.counts["partitions"] += 1
 
+    def _isolate_holder(self) -> None:
+        """Whoever holds a lease is cut off until it has run out, and the epoch moves."""
+        for host in self._holders():
+            cuts = {(host.node, other) for other in self._target.hosts if other != host.node}
+            self._target.network.cuts |= cuts | {(b, a) for a, b in cuts}
+        self._target.later(self._rng.randrange(300, 900) * MS, self._heal)
+
+    def _holders(self) -> list[Host]:
+        return [
+            host
+            for host in self._target.hosts.values()
+            if host.process is not None and host.process.raft.holder.deadline_ns
+        ]
+
     def _one_way(self) -> None:
         nodes = list(self._target.hosts)
         a, b = self._rng.sample(nodes, 2)
@@ -145,12 +160,12 @@ class Faults:
         for leader in self._target.leaders():
             if leader.process is not None:
                 leader.process.when_awake(
-                    lambda p: p.attempt(lambda raft, now: raft.transfer(to, now)) and None
+                    lambda p: p.input(lambda raft, now: raft.transfer(to, now))
                 )
 
     def _release(self) -> None:
-        for host in self._target.hosts.values():
-            if host.process is not None and host.process.raft.holder.deadline_ns:
+        for host in self._holders():
+            if host.process is not None:
                 host.process.when_awake(lambda process: process.release())
 
     def _seal(self) -> None:
@@ -165,4 +180,4 @@ class Faults:
         up = self._rng.random() < 0.5
         process = self._process()
         if process is not None and process.host.node != peer:
-            process.when_awake(lambda p: p.attempt(lambda raft, now: raft.link(peer, up, now)) and None)
+            process.when_awake(lambda p: p.input(lambda raft, now: raft.link(peer, up, now)))

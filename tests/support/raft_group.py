@@ -24,7 +24,7 @@ from pgraft.core.types import (
     VoteReply,
     VoteRequest,
 )
-from tests.simulation.checkers import CheckFailed, Checker, all_checkers
+from tests.simulation.checkers import Checker, CheckFailed, all_checkers
 from tests.support.raft_clock import DriftingClock
 from tests.support.raft_faults import Faults
 from tests.support.raft_host import MS, Host, Process, grant_of
@@ -55,7 +55,7 @@ class RunFailed(AssertionError):
 
 
 def run_seed(seed: int, *, checkers: Sequence[Checker] | None = None) -> Outcome:
-    """Run one seed from start to end; RunFailed if a property broke or the group did not recover."""
+    """Run one seed; RunFailed if a property broke or the group did not recover."""
     group = Group(seed, checkers if checkers is not None else all_checkers())
     try:
         group.run()
@@ -135,7 +135,7 @@ class Group:
     def _load(self) -> None:
         """Clients: proposals, reads, and a coordinator that moves the lease whenever it may."""
         self.later(self.rng.randrange(2 * MS, 30 * MS), self._load)
-        host = self.rng.choice(list(self.hosts.values()))
+        host = self.rng.choice(self.leaders() * 2 + list(self.hosts.values()))
         if host.process is not None:
             host.process.when_awake(lambda process: self._ask(process.host))
         for leader in self.leaders():

@@ -1,7 +1,8 @@
 """A simulated host: drives one real core as the shell does, with a clock and a disk of its own.
 
 Lives here: the order of a Ready's steps, ticks, pauses, crashes, and what the daemon would do with
-a lease. Must not live here: rules of Raft, faults (see `raft_faults`). Start reading at `Host.pump`.
+a lease. Must not live here: rules of Raft, faults (see `raft_faults`). Start reading at
+`Process.pump`.
 """
 
 from __future__ import annotations
@@ -142,6 +143,10 @@ class Process:
         """Take a message."""
         self.raft.step(sender, message, self.now)
         self.pump()
+
+    def input(self, action: Callable[[Raft, int], object]) -> None:
+        """Call the core, whether it refuses or not."""
+        self.attempt(action)
 
     def attempt(self, action: Callable[[Raft, int], object]) -> bool:
         """Call the core; False if it refused."""
@@ -313,5 +318,3 @@ class Process:
 def grant_of(raft: Raft, holder: NodeId, ttl_ns: int) -> Grant:
     """The grant that would follow the epoch this core has applied."""
     return Grant(holder=holder, epoch=raft.status().epoch + 1, ttl_ns=ttl_ns)
-
-

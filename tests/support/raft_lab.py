@@ -1,4 +1,4 @@
-"""A group of real cores on a table: the test decides what is delivered, when time passes, what syncs.
+"""A group of real cores on a table: the test decides what is delivered, what syncs, and when.
 
 Lives here: a host without any chance in it, with a trace of what happened. Must not live here:
 assertions. Start reading at `Lab`. All nodes share one clock; times are ms where a name says so.
@@ -160,9 +160,7 @@ class Lab:
 
     def take(self, kind: type[Message], *, to: int | None = None) -> list[Letter]:
         """Take letters of a kind out of the mail."""
-        taken = [
-            x for x in self.letters if isinstance(x.message, kind) and to in (None, int(x.to))
-        ]
+        taken = [x for x in self.letters if isinstance(x.message, kind) and to in (None, int(x.to))]
         self.letters = [x for x in self.letters if x not in taken]
         return taken
 
@@ -278,6 +276,21 @@ class Lab:
         member.raft.holder.release(evidence, self.now)
         self.pump(node)
 
+    def link(self, node: int, peer: int, *, up: bool) -> None:
+        """The transport of a node saw its link to a peer break or come back."""
+        self[node].link(NodeId(peer), up, self.now)
+        self.pump(node)
+
+    def transfer(self, node: int, to: int) -> None:
+        """A leader hands over; nothing is delivered yet."""
+        self[node].transfer(NodeId(to), self.now)
+        self.pump(node)
+
+    def read(self, node: int, context: int) -> None:
+        """A node asks for a linearizable read; nothing is delivered yet."""
+        self[node].read_index(context, self.now)
+        self.pump(node)
+
     def status(self, node: int) -> Status:
         """Status of a node."""
         return self[node].status()
@@ -305,18 +318,14 @@ class Lab:
         boot = 1000 * node + len(self.trace)
         raft = Raft(
             NodeId(node),
-            Recovered(
-                hard_state=disk.hard_state, entries=tuple(disk.entries), config=self.config
-            ),
+            Recovered(hard_state=disk.hard_state, entries=tuple(disk.entries), config=self.config),
             self.timing,
             random.Random(node),
             self.now,
             boot=boot,
             released_epoch=released_epoch,
         )
-        self.members[node] = Member(
-            raft=raft, disk=disk, boot=boot, released_epoch=released_epoch
-        )
+        self.members[node] = Member(raft=raft, disk=disk, boot=boot, released_epoch=released_epoch)
         self.pump(node)
 
 

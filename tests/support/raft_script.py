@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgraft.core.types import NodeId, ProposalRefused
+from pgraft.core.types import ProposalRefused
 from tests.support.raft_lab import MS, START_NS, Lab, Letter, recovered
 from tests.support.raft_show import show_entry
 from tests.support.raft_store import Image
@@ -159,21 +159,18 @@ def _lease(story: Story, words: list[str]) -> None:
 
 def _read(story: Story, words: list[str]) -> None:
     """read n context: a linearizable read at n."""
-    story.lab[int(words[0])].read_index(int(words[1]), story.lab.now)
-    story.lab.pump(int(words[0]))
+    story.lab.read(int(words[0]), int(words[1]))
 
 
 def _transfer(story: Story, words: list[str]) -> None:
     """transfer n to: leader n hands over."""
-    story.lab[int(words[0])].transfer(NodeId(int(words[1])), story.lab.now)
-    story.lab.pump(int(words[0]))
+    story.lab.transfer(int(words[0]), int(words[1]))
 
 
 def _link(story: Story, words: list[str]) -> None:
     """link n peer up|down: the transport of n saw its link to peer change."""
     node, peer, state = words
-    story.lab[int(node)].link(NodeId(int(peer)), state == "up", story.lab.now)
-    story.lab.pump(int(node))
+    story.lab.link(int(node), int(peer), up=state == "up")
 
 
 def _cut(story: Story, words: list[str]) -> None:

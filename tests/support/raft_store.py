@@ -38,7 +38,7 @@ class Image:
 
 
 class Store(Protocol):
-    """What the simulated host asks of a disk. Another implementation may run the real log's code."""
+    """What the simulated host asks of a disk; another one may run the real log's code."""
 
     durable: Image
 

@@ -7,8 +7,12 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ramd.domain.decision import Goal
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Attempt, DataKind
 from ramd.domain.server import ControlState, Upstream
@@ -16,7 +20,7 @@ from ramd.execute.context import Ports, Situation, Timing
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
-from tests.support.fake_consensus import FakeConsensus, member
+from tests.support.fake_consensus import FakeConsensus, cluster, member, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
 from tests.support.virtual_time import clock_ns
 
@@ -128,3 +132,44 @@ def primary_of(net: FakeNet, node_id: int, *, timeline: int, fork: int, end: int
     server.disk.history = ((1, fork),) if timeline > 1 else ()
     assert server.disk.system_id == SYSTEM_ID
     return server.now_running(primary=True)
+
+
+# --- node 1 that follows node 2 ---------------------------------------------------------------
+
+ME = 1
+FORK = 1000
+
+
+def led_by_node_2(*, fork: int | None = FORK, seal: int = FORK, first: int = 3) -> ClusterState:
+    """Epoch 1 by `first`, epoch 2 by node 2, whose timeline 2 left timeline 1 at `fork`."""
+    recorded = None if fork is None else Lsn(fork)
+    second = reign(2, 2, parent_timeline=1, fork_lsn=recorded, seal_lsn=Lsn(seal))
+    return cluster(reign(1, first), second, system_id=SYSTEM_ID)
+
+
+def make(
+    tmp_path: Path,
+    situation: Situation,
+    *,
+    end: int = FORK,
+    state: ClusterState | None = None,
+) -> tuple[Node, FakeServer]:
+    """This node in `situation` with WAL to `end`, and node 2, which leads epoch 2."""
+    net = FakeNet()
+    primary = primary_of(net, 2, timeline=2, fork=FORK, end=1100)
+    node = Node(ME, net, state or led_by_node_2(), tmp_path)
+    node.put(situation)
+    node.server.disk.end = end
+    return node, primary
+
+
+def event(caplog: pytest.LogCaptureFixture, name: str) -> list[Any]:
+    """The log records of the events `name`, in order."""
+    return [r for r in caplog.records if getattr(r, "event", "") == name]
+
+
+def streams(node: Node) -> bool:
+    """It has everything that node 2 has, on its timeline."""
+    node.server.stream()
+    source = node.server.net.servers[2]
+    return node.server.disk.timeline == 2 and node.server.disk.end == source.disk.end

@@ -66,6 +66,15 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+async def elapse(seconds: float) -> None:
+    """Let virtual time pass while everything else goes on; 0 lets every ready task run once.
+
+    Only for tests in virtual time, to show what does *not* happen meanwhile.
+    """
+    assert isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+    await asyncio.sleep(seconds)
+
+
 def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """The async test as an ordinary one that runs in virtual time."""
 

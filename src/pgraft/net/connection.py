@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from pgraft.identity import Stage
 from pgraft.net.hello import (
@@ -143,16 +143,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._outbox = Outbox(transport)
+        stream = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._outbox = Outbox(stream)
         if self.is_unwanted:
-            transport.abort()
+            stream.abort()
             return
-        _set_options(transport.get_extra_info("socket"))
+        _set_options(stream.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HELLO_TIMEOUT_S, self._hello_timeout)
         if isinstance(self._side, Dialer):
-            transport.write(self._side.begin())
+            stream.write(self._side.begin())
 
     def data_received(self, data: bytes) -> None:
         """Cut into frames; until the hello is complete nothing but the hello is understood."""

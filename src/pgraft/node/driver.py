@@ -146,20 +146,11 @@ class Driver:
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         """An input: a message from an authenticated peer."""
-        if not self._io.running:
-            return
-        try:
-            self.raft.step(sender, message, self.clock())
-        except Exception as error:  # boundary: any fault stops this member for good
-            self.fail(error)
-        else:
-            self.wake()
+        self._feed(self.raft.step, sender, message)
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """An input: the transport's hint about a link."""
-        if self._io.running:
-            self.raft.link(peer, up, self.clock())
-            self.wake()
+        self._feed(self.raft.link, peer, up)
 
     def wake(self) -> None:
         """Something was put into the core: take what comes out, once per turn of the loop."""
@@ -177,40 +168,50 @@ class Driver:
 
     def on_durable(self, token: int) -> None:
         """An input: the batches up to this token are durable."""
-        if not self._io.running:
-            return
-        self._io.release_up_to(token, self._send)
-        self.raft.persisted(token, self.clock())
-        self.wake()
+        if self._io.running:
+            self._io.release_up_to(token, self._send)
+            self._feed(self.raft.persisted, token)
 
     def on_timer(self, lag_ns: Nanos) -> None:
         """The timer fired, `lag_ns` late."""
         self.lag.note(lag_ns)
         if lag_ns > PAUSE_NS:
             # Messages that came during our own pause are in the sockets: hear them first.
+            self._io.draining = True
             self._drain(DRAIN_TURNS)
         else:
             self._tick()
 
+    def _feed(self, take: Callable[..., None], *what: object) -> None:
+        if not self._io.running:
+            return
+        try:
+            take(*what, self.clock())
+        except Exception as error:  # boundary: any fault stops this member for good
+            self.fail(error)
+        else:
+            self.wake()
+
     def _drain(self, turns: int) -> None:
         if turns == 0:
+            self._io.draining = False
             self._tick()
         elif self._io.running:
             asyncio.get_running_loop().call_soon(self._drain, turns - 1)
 
     def _tick(self) -> None:
-        now = self.clock()
         if not self._io.running:
             return
-        if now >= self.raft.next_deadline():
-            self.raft.tick(now)
-            self.wake()
+        if self.clock() >= self.raft.next_deadline():
+            self._feed(self.raft.tick)
         else:
             self._arm()
 
     def _arm(self) -> None:
         # Never longer than a beat, so that a pause of the loop is noticed within one.
         io = self._io
+        if io.draining:
+            return
         io.timer.arm(min(self.raft.next_deadline(), self.clock() + io.beat_ns))
 
     def _pump(self) -> None:
@@ -258,7 +259,7 @@ class Driver:
 class _Io:
     """What the driver writes and waits for: the writer, the held messages, the timer."""
 
-    __slots__ = ("_held", "beat_ns", "running", "scheduled", "timer", "writer")
+    __slots__ = ("_held", "beat_ns", "draining", "running", "scheduled", "timer", "writer")
 
     def __init__(self, driver: Driver, wal: Wal, beat_ns: Nanos) -> None:
         self.writer = LogWriter(wal, WriterEvents(durable=driver.on_durable, failed=driver.fail))
@@ -266,6 +267,7 @@ class _Io:
         self.beat_ns = beat_ns
         self.running = False
         self.scheduled = False
+        self.draining = False
         self._held: list[tuple[int, tuple[Outgoing, ...]]] = []
 
     def hold(self, token: int, messages: tuple[Outgoing, ...]) -> None:

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 
 from ramd.api import errors
 from ramd.api.dispatch import Dispatcher
-from ramd.api.guard import Auth, Guard, Limits
+from ramd.api.guard import Guard
 from ramd.api.health import CHECKS, health_routes
+from ramd.api.limits import Auth, Limits
 from ramd.api.routes import PREFIX, Handlers, api_router
 from ramd.domain.service import Service
 

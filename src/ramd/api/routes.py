@@ -16,7 +16,8 @@ from starlette.responses import Response
 from ramd.api import render
 from ramd.api.dispatch import Dispatcher
 from ramd.api.errors import now_unix_ms
-from ramd.api.guard import Limits, client_of
+from ramd.api.guard import client_of
+from ramd.api.limits import Limits
 from ramd.api.picture import NodePicture, Picture, look
 from ramd.domain import service as domain
 from ramd.domain.errors import Refused, Unavailable

@@ -1,6 +1,7 @@
 """The HTTP server of one daemon: its own thread, its own event loop.
 
-Lives here: socket, thread and uvicorn, from bind to stop. Must not live here: routes (`app`).
+Lives here: socket and thread, from bind to stop. Must not live here: what runs in the thread
+(`thread`), routes (`app`), an import of a web library: the daemon imports this module at its start.
 The control loop hands in its `Service` and its loop; the two threads meet in `Service.snapshot`
 (reads) and in `dispatch` (writes) only.
 """
@@ -15,37 +16,40 @@ import socket
 import threading
 from dataclasses import dataclass
 
-import psutil
-import uvicorn
-
-from ramd.api.app import build_app
-from ramd.api.connection import BoundedProtocol
-from ramd.api.dispatch import Dispatcher
-from ramd.api.guard import Auth, Limits
+from ramd.api.limits import Auth, Limits
+from ramd.api.order import Order
 from ramd.domain.errors import ConfigError, RamdError, Refused
 from ramd.domain.service import Service
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 128
-STARTED_WITHIN_S = 15.0
-DRAIN_S = 2
-"""How long answers under way may take once the server stops."""
+SERVED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What exists between start and stop."""
+    """What exists between bind and stop."""
 
     listener: socket.socket
-    server: uvicorn.Server
+    order: Order
     thread: threading.Thread
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What the application is made of. `control_loop` executes the writes."""
+
+    service: Service
+    control_loop: asyncio.AbstractEventLoop
+    auth: Auth
+    limits: Limits
+
+
 class ApiServer:
-    """Serves `service` on `bind`:`port`. Port 0 takes a free one; see `port` after `start`.
+    """Serves `service` on `bind`:`port`. Port 0 takes a free one; see `port` after `bind`.
 
     `control_loop` is the running loop on which writes are executed.
     """
@@ -60,16 +64,19 @@ class ApiServer:
         auth: Auth | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._bind = bind
+        self._address = bind
         self._wanted_port = port
-        limits = limits or Limits()
-        dispatcher = Dispatcher(control_loop, pending_max=limits.writes_max)
-        self._app = build_app(service, dispatcher, auth=auth or Auth(), limits=limits)
+        self._ingredients = Ingredients(
+            service=service,
+            control_loop=control_loop,
+            auth=auth or Auth(),
+            limits=limits or Limits(),
+        )
         self._running: Running | None = None
 
     @property
     def port(self) -> int:
-        """The port that is served, or the wanted one while it is not."""
+        """The port that is bound, or the wanted one while none is."""
         return self._running.port if self._running is not None else self._wanted_port
 
     @property
@@ -78,42 +85,36 @@ class ApiServer:
         return self._running is not None and self._running.thread.is_alive()
 
     def start(self) -> None:
-        """Returns with the port bound and served (some milliseconds; at most STARTED_WITHIN_S).
+        """`bind`, then `await_served`."""
+        self.bind()
+        self.await_served()
+
+    def bind(self) -> None:
+        """Returns with the port bound. Who asks before the thread serves it waits in the queue.
 
         Raises Refused `port_in_use` naming the port and, if known, its owner; ConfigError for an
         address that this host does not have.
         """
         assert self._running is None, "started twice"
-        listener = _listen(self._bind, self._wanted_port)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                self._app,
-                http=BoundedProtocol,
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                log_level="error",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=DRAIN_S,
-            )
-        )
-        ready = threading.Event()
+        listener = _listen(self._address, self._wanted_port)
+        order = Order()
         thread = threading.Thread(
-            target=_run, args=(server, listener, ready), name="ramd-http", daemon=True
+            target=_run, args=(self._ingredients, listener, order), name="ramd-http", daemon=True
         )
         thread.start()
         port = int(listener.getsockname()[1])
-        self._running = Running(listener=listener, server=server, thread=thread, port=port)
-        if not ready.wait(STARTED_WITHIN_S) or not server.started:
+        self._running = Running(listener=listener, order=order, thread=thread, port=port)
+
+    def await_served(self) -> None:
+        """Returns once requests are answered. Raises RamdError if that is not so in time, or if
+        it was stopped meanwhile. Blocks."""
+        running = self._running
+        if running is None or not running.order.served(SERVED_WITHIN_S):
             self.stop()
-            raise RamdError(f"the HTTP server did not start within {STARTED_WITHIN_S:g} s")
+            raise RamdError(f"the HTTP server did not start within {SERVED_WITHIN_S:g} s")
 
     def stop(self) -> None:
-        """Stop serving; answers under way get DRAIN_S. Returns within STOPPED_WITHIN_S.
+        """Stop serving; answers under way get a moment. Returns within STOPPED_WITHIN_S.
 
         Blocks: from the control loop call `await asyncio.to_thread(server.stop)`. Commands under
         way on the control loop are not stopped. No-op if it does not run.
@@ -121,29 +122,29 @@ class ApiServer:
         running, self._running = self._running, None
         if running is None:
             return
-        running.server.should_exit = True
+        running.order.stop()
         running.thread.join(STOPPED_WITHIN_S)
         running.listener.close()
         if running.thread.is_alive():
             log.error("the HTTP thread has not ended within %g s", STOPPED_WITHIN_S)
 
 
-def _run(server: uvicorn.Server, listener: socket.socket, ready: threading.Event) -> None:
+def _run(made_of: Ingredients, listener: socket.socket, order: Order) -> None:
     """The thread's life."""
 
-    async def serve() -> None:
-        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():  # ends with start-up or with its failure
-            await asyncio.sleep(0.005)
-        ready.set()
-        await serving
+    async def main() -> None:
+        # Here, because these take as long to import as all the rest of the daemon.
+        from ramd.api.thread import make_server, serve
+
+        server = make_server(made_of.service, made_of.control_loop, made_of.auth, made_of.limits)
+        await serve(server, listener, order)
 
     try:
-        asyncio.run(serve())
+        asyncio.run(main())
     except BaseException:  # boundary: a thread's end; nobody is above it to raise to
         log.critical("the HTTP thread ended by an error", exc_info=True)
     finally:
-        ready.set()
+        order.detach()
 
 
 def _listen(bind: str, port: int) -> socket.socket:
@@ -185,6 +186,8 @@ def _bind_error(bind: str, port: int, error: OSError) -> RamdError:
 
 def _owner_of(port: int) -> str:
     """`name (pid 12)` of the program that listens on `port`; '' if it cannot be seen."""
+    import psutil  # only for this message
+
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.pid:

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 
 from ramd import events
 from ramd.domain.errors import PostgresError
-from ramd.domain.observation import DataKind, Observation, ServerRole, ServerState, Standing
+from ramd.domain.observation import (
+    DataKind,
+    Observation,
+    Position,
+    ServerRole,
+    ServerState,
+    Standing,
+)
 from ramd.domain.server import ControlState, DataDirectory, Server, ServerFacts
 
 NS_PER_MS = 1_000_000
@@ -106,7 +113,7 @@ class Observer:
             role=role,
             accepting=facts.accepting and not self._hung,
             system_id=facts.system_id or (cache.directory.system_id if cache.directory else ""),
-            position=facts.position,
+            position=facts.position or self._position_at_rest(standing),
             replayed_lsn=facts.replayed_lsn,
             upstream=facts.upstream,
             streaming_replicas=facts.streaming_replicas,
@@ -169,6 +176,19 @@ class Observer:
             return ServerState.UNKNOWN
         clean = directory.kind is not DataKind.CLUSTER or directory.control_state in CLEAN
         return ServerState.STOPPED if clean else ServerState.CRASHED
+
+    def _position_at_rest(self, standing: Standing) -> Position | None:
+        """Of a stopped directory that this node has never led with: its last checkpoint. A
+        directory to adopt shows by it which timeline it is on; of any other it would tell less
+        than what is already known."""
+        found = self._cache.directory
+        if standing.opened_epoch or self._server.running or found is None:
+            return None
+        if found.kind is not DataKind.CLUSTER or found.standby_signal:
+            return None
+        if found.checkpoint_timeline is None or found.checkpoint_lsn is None:
+            return None
+        return Position(timeline=found.checkpoint_timeline, lsn=found.checkpoint_lsn)
 
     def _fenced(self, role: ServerRole | None, standing: Standing) -> bool:
         """Until the server itself checks the lease, only one that is a replica, or that does not

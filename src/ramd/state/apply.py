@@ -28,6 +28,7 @@ from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
     Command,
+    DescribeMember,
     Destroy,
     GrantPayload,
     InitCluster,
@@ -38,6 +39,7 @@ from ramd.state.commands import (
 )
 
 REIGNS_MAX = 64
+PRIORITY_MAX = 100
 DECISIONS_MAX = 100
 DETAILS_LINES_MAX = 20
 TEXT_CHARS_MAX = 200
@@ -222,6 +224,14 @@ def _destroy_refusal(state: ClusterState, command: Destroy) -> str:
     return "the cluster is being destroyed" if state.removal is not None else ""
 
 
+def _describe_refusal(state: ClusterState, command: DescribeMember) -> str:
+    if state.member(command.node_id) is None:
+        return f"node {command.node_id} is not a member"
+    if not 0 <= command.priority <= PRIORITY_MAX:
+        return f"priority is 0 to {PRIORITY_MAX}, not {command.priority}"
+    return _members_refusal(_described(state, command))
+
+
 # --- commands: what they do ------------------------------------------------------------------
 
 
@@ -233,6 +243,20 @@ def _init(state: ClusterState, command: InitCluster) -> ClusterState:
         members=tuple(sorted(command.members, key=lambda member: member.node_id)),
         settings=command.settings,
         changed_unix_ms=command.at_unix_ms,
+    )
+
+
+def _described(state: ClusterState, command: DescribeMember) -> tuple[Member, ...]:
+    return tuple(
+        replace(
+            member,
+            name=command.name,
+            priority=command.priority,
+            nofailover=command.nofailover,
+        )
+        if member.node_id == command.node_id
+        else member
+        for member in state.members
     )
 
 
@@ -269,6 +293,7 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     RecordDecision: lambda _state, _command: "",
     Destroy: _destroy_refusal,
     ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
+    DescribeMember: _describe_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -279,4 +304,5 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     RecordDecision: lambda state, command: _recorded(state, command.record),
     Destroy: lambda state, command: replace(state, removal=command.removal),
     ChangeSettings: lambda state, command: replace(state, settings=command.settings),
+    DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
 }

@@ -96,6 +96,16 @@ class ChangeSettings:
     settings: Settings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeMember:
+    """What a node's own file says of it beyond its addresses, which never change this way."""
+
+    node_id: int
+    name: str
+    priority: int
+    nofailover: bool
+
+
 Command: TypeAlias = (
     InitCluster
     | RecordSystem
@@ -105,6 +115,7 @@ Command: TypeAlias = (
     | RecordDecision
     | Destroy
     | ChangeSettings
+    | DescribeMember
 )
 
 
@@ -128,6 +139,7 @@ _TAGS: dict[str, type[Command]] = {
     "decision": RecordDecision,
     "destroy": Destroy,
     "settings": ChangeSettings,
+    "describe": DescribeMember,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

@@ -25,7 +25,7 @@ def test_there_are_stories() -> None:
 
 
 def test_an_unknown_verb_is_named() -> None:
-    with pytest.raises(ValueError, match="no verb 'dance'; there are: .*elect"):
+    with pytest.raises(ValueError, match=r"no verb 'dance'; there are: .*elect"):
         play("> dance\n")
 
 

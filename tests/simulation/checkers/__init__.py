@@ -1,7 +1,7 @@
 """One file per property. Each checker hears what happens and raises `CheckFailed`."""
 
 from tests.simulation.checkers.ballot_durability import BallotDurability
-from tests.simulation.checkers.base import CheckFailed, Checker
+from tests.simulation.checkers.base import Checker, CheckFailed
 from tests.simulation.checkers.commit_durability import CommitDurability
 from tests.simulation.checkers.election_safety import ElectionSafety
 from tests.simulation.checkers.leader_completeness import LeaderCompleteness

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgraft.core.types import NO_NODE, HardState, NodeId
-from tests.simulation.checkers.base import CheckFailed, Checker
+from tests.simulation.checkers.base import Checker, CheckFailed
 
 
 class BallotDurability(Checker):

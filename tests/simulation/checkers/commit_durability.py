@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.checkers.base import Applied, CheckFailed, Checker
+from tests.simulation.checkers.base import Applied, Checker, CheckFailed
 
 
 class CommitDurability(Checker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgraft.core.types import Entry, NodeId, Term
-from tests.simulation.checkers.base import Applied, CheckFailed, Checker
+from tests.simulation.checkers.base import Applied, Checker, CheckFailed
 
 
 class LeaderCompleteness(Checker):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgraft.core.types import NodeId
-from tests.simulation.checkers.base import CheckFailed, Checker
+from tests.simulation.checkers.base import Checker, CheckFailed
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ to its match. A candidate's request: its term, and its vote for itself.
 from __future__ import annotations
 
 from pgraft.core.types import AppendReply, Message, NodeId, VoteReply, VoteRequest
-from tests.simulation.checkers.base import CheckFailed, Checker
+from tests.simulation.checkers.base import Checker, CheckFailed
 from tests.support.raft_store import Image
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgraft.core.types import NodeId
-from tests.simulation.checkers.base import Applied, CheckFailed, Checker
+from tests.simulation.checkers.base import Applied, Checker, CheckFailed
 
 
 class ReadFreshness(Checker):

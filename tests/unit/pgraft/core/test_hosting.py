@@ -1,4 +1,4 @@
-"""The contract between the core and its host: Ready, disks, pauses, bounds, learners, strangers."""
+"""The contract between the core and its host: Ready, disks, pauses, bounds, links, status."""
 
 import random
 
@@ -26,9 +26,8 @@ from pgraft.core.types import (
     Term,
     Timing,
     VoteReply,
-    VoteRequest,
 )
-from tests.support.raft_lab import MS, TIMING, Lab, entries, joint, recovered, refused
+from tests.support.raft_lab import MS, TIMING, Lab, entries, recovered, refused
 
 ONE, TWO, THREE = NodeId(1), NodeId(2), NodeId(3)
 
@@ -80,10 +79,17 @@ class TestReady:
         raft = raft_of(group_of_three(1, 1, 1))
         raft.step(TWO, append(1, 2, term=2), 5)
         assert raft.ready() is not None
-        raft.step(TWO, Append(
-            term=Term(2), prev_index=Index(1), prev_term=Term(1), commit=Index(0),
-            entries=entries(2, first=2),
-        ), 6)
+        raft.step(
+            TWO,
+            Append(
+                term=Term(2),
+                prev_index=Index(1),
+                prev_term=Term(1),
+                commit=Index(0),
+                entries=entries(2, first=2),
+            ),
+            6,
+        )
         ready = raft.ready()
         assert ready is not None
         assert (ready.truncate_from, [e.index for e in ready.entries]) == (2, [2])
@@ -268,103 +274,27 @@ class TestBounds:
         assert (caught.value.reason, caught.value.leader) == ("not_leader", 1)
 
 
-class TestMembership:
-    @pytest.mark.parametrize(
-        "message",
-        [
-            Heartbeat(term=Term(9), commit=Index(0), round=1),
-            VoteRequest(term=Term(9), last_index=Index(9), last_term=Term(9)),
-            VoteRequest(term=Term(9), last_index=Index(9), last_term=Term(9), pre=True),
-        ],
-    )
-    @pytest.mark.parametrize("sender", [9, 1])
-    def test_strangers_and_echoes_are_not_listened_to(
-        self, sender: int, message: Heartbeat | VoteRequest
-    ) -> None:
-        lab = Lab(1, 2, 3)
-        before = lab.status(1)
-        lab.send(sender, 1, message)
-        assert lab.status(1) == before
-        assert lab.letters == []
-
-    def test_a_learner_gets_the_log_and_never_campaigns(self) -> None:
-        lab = Lab(1, 2, learners=(4,))
-        lab.elect(1)
-        lab.propose(1, b"a")
-        lab.settle()
-        assert lab.commands(4) == [b"a"]
-        lab.isolate(4)
-        lab.elapse(5000)
-        assert lab.status(4).role is Role.FOLLOWER
-        assert lab.status(4).leader == 1 or lab.status(4).term == 1
-
-    def test_a_learner_does_not_help_to_commit(self) -> None:
-        lab = Lab(1, 2, 3, learners=(4,))
-        lab.elect(1)
-        lab.isolate(2)
-        lab.isolate(3)
-        lab.propose(1)
-        lab.settle()
-        assert lab.status(1).commit == lab.status(1).last_index - 1
-
-    def test_a_node_outside_the_configuration_never_campaigns(self) -> None:
-        raft = raft_of(recovered())
-        for now in range(0, 10_000 * MS, 100 * MS):
-            raft.tick(now)
-        assert raft.status().term == 0
-
-    def test_a_joint_configuration_elects_and_commits_with_both_halves(self) -> None:
-        lab = Lab(1, 2, 3, 4, 5)
-        config = joint((1, 2, 3), (3, 4, 5))
-        for node in (1, 2, 3, 4, 5):
-            lab.members[node].raft = Raft(
-                NodeId(node),
-                Recovered(hard_state=HardState(), config=config),
-                TIMING,
-                random.Random(node),
-                lab.now,
-                boot=node,
-            )
-        lab.isolate(4)
-        lab.isolate(5)
-        lab.expire(1)
-        lab.settle()
-        assert lab.leaders() == []
-        lab.heal()
-        lab.isolate(5)
-        lab.elapse(5000, only=[1])
-        assert lab.leaders() == [1]
-        lab.isolate(4)
-        before = lab.status(1).commit
-        lab.propose(1)
-        lab.settle()
-        assert lab.status(1).commit == before
-
-
 class TestLinks:
     def test_a_leader_sends_again_what_was_lost_with_the_link(self) -> None:
         lab = Lab(1, 2, 3)
         lab.elect(1)
         lab.propose(1, b"a")
         lab.letters.clear()
-        lab[1].link(TWO, True, lab.now)
-        lab.pump(1)
+        lab.link(1, 2, up=True)
         lab.settle()
         assert lab.commands(2) == [b"a"]
 
     def test_a_stale_rejection_is_not_followed(self) -> None:
         lab = Lab(1, 2, 3)
         lab.elect(1)
-        lab.send(
-            2, 1, AppendReply(term=Term(1), ok=False, rejected=Index(1), hint_index=Index(0))
-        )
+        lab.send(2, 1, AppendReply(term=Term(1), ok=False, rejected=Index(1), hint_index=Index(0)))
         assert lab.take(Append) == []
 
     def test_a_candidate_is_not_hurried_by_a_broken_link(self) -> None:
         lab = Lab(1, 2, 3)
         lab.expire(1)
         before = lab[1].next_deadline()
-        lab[1].link(TWO, False, lab.now)
+        lab.link(1, 2, up=False)
         assert lab[1].next_deadline() == before
 
     def test_the_window_fills_and_opens(self) -> None:

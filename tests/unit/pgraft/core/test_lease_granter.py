@@ -37,9 +37,7 @@ def renew(epoch: int = 1, boot: int = 7, sent_at: int = 5) -> Renew:
 def answers(lab: Lab, to: int = 2) -> list[str]:
     """Refusals, "" for a renewal that was confirmed."""
     return [
-        x.message.refusal
-        for x in lab.take(RenewReply, to=to)
-        if isinstance(x.message, RenewReply)
+        x.message.refusal for x in lab.take(RenewReply, to=to) if isinstance(x.message, RenewReply)
     ]
 
 
@@ -159,8 +157,7 @@ class TestRenewal:
         """A confirmed round proves leadership whatever the leader intends."""
         lab = held()
         lab.isolate(3)
-        lab[1].transfer(NodeId(3), lab.now)
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.send(2, 1, renew())
         lab.settle()
         assert "1->2 RenewReply epoch 1 ttl 3000 ms" in lab.trace
@@ -221,8 +218,7 @@ class TestMoving:
     def test_a_new_coordinator_waits_one_full_ttl_from_its_election(self) -> None:
         lab = held()
         lab.elapse(2000)
-        lab[1].transfer(NodeId(3), lab.now)
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.settle()
         assert lab.leaders() == [3]
         assert lab[3].granter.may_move_at(lab.now) == lab.now + WAIT_NS
@@ -233,8 +229,7 @@ class TestMoving:
         lab.elect(1)
         lab.grant(1, 2, 1, ttl_ms=30_000)
         lab.settle()
-        lab[1].transfer(NodeId(3), lab.now)
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.settle()
         assert lab[3].granter.may_move_at(lab.now) == lab.now + 30_300 * MS + 100 * MS
 
@@ -354,8 +349,7 @@ class TestRelease:
         lab.elapse(100)
         lab.release(2)
         lab.settle()
-        lab[1].transfer(NodeId(3), lab.now)
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.settle()
         assert lab[3].granter.released(1) is None
         lab.elapse(300)

@@ -177,9 +177,7 @@ def test_slices_are_bounded_by_bytes_but_one_entry_always_fits() -> None:
     log = log_of()
     for index in range(1, 5):
         data = b"x" * (APPEND_BYTES_MAX * 2 // 3 if index < 4 else APPEND_BYTES_MAX * 2)
-        log.append(
-            Entry(term=Term(1), index=Index(index), kind=EntryKind.COMMAND, data=data)
-        )
+        log.append(Entry(term=Term(1), index=Index(index), kind=EntryKind.COMMAND, data=data))
     assert [e.index for e in log.slice_from(Index(1))] == [1]
     assert [e.index for e in log.slice_from(Index(4))] == [4]
 
@@ -194,7 +192,14 @@ def test_a_grant_counts_with_its_payload() -> None:
 
 @pytest.mark.parametrize(
     ("index", "term", "found"),
-    [(6, 3, (6, 3)), (6, 2, (4, 2)), (9, 2, (4, 2)), (3, 1, (2, 1)), (6, 0, (0, 0)), (0, 9, (0, 0))],
+    [
+        (6, 3, (6, 3)),
+        (6, 2, (4, 2)),
+        (9, 2, (4, 2)),
+        (3, 1, (2, 1)),
+        (6, 0, (0, 0)),
+        (0, 9, (0, 0)),
+    ],
 )
 def test_search_skips_whole_terms(index: int, term: int, found: tuple[int, int]) -> None:
     log = log_of(1, 1, 2, 2, 3, 3)

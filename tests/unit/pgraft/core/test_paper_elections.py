@@ -28,9 +28,7 @@ def vote_request(term: int, last_index: int = 0, last_term: int = 0) -> VoteRequ
 
 
 def answers(lab: Lab, to: int) -> list[VoteReply]:
-    return [
-        x.message for x in lab.take(VoteReply, to=to) if isinstance(x.message, VoteReply)
-    ]
+    return [x.message for x in lab.take(VoteReply, to=to) if isinstance(x.message, VoteReply)]
 
 
 def beat(term: int) -> Heartbeat:
@@ -55,9 +53,7 @@ def test_5_1_a_larger_term_is_taken_over_and_makes_a_follower(role: Role) -> Non
 def test_5_1_a_request_of_an_older_term_is_refused_with_the_current_one() -> None:
     lab = Lab(1, 2, 3, logs={1: recovered(term=5)})
     lab.send(2, 1, beat(4))
-    lab.send(
-        2, 1, Append(term=Term(4), prev_index=Index(0), prev_term=Term(0), commit=Index(0))
-    )
+    lab.send(2, 1, Append(term=Term(4), prev_index=Index(0), prev_term=Term(0), commit=Index(0)))
     assert [x.message for x in lab.letters] == [
         HeartbeatReply(term=Term(5), round=0),
         AppendReply(term=Term(5), ok=False),

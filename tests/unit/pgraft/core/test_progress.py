@@ -18,11 +18,10 @@ def replicating(match: int) -> Progress:
 
 def test_a_probe_sends_one_append_and_waits() -> None:
     progress = Progress(Index(5), 0)
-    assert progress.probing
-    assert not progress.blocked
+    assert (progress.probing, progress.blocked) == (True, False)
     progress.sent(Index(7), C0)
-    assert progress.blocked
-    assert progress.next == 5, "uncertain: not moved before the answer"
+    # The next index is uncertain: it does not move before the answer.
+    assert (progress.blocked, progress.next) == (True, 5)
 
 
 def test_an_ack_ends_the_probe() -> None:

@@ -1,12 +1,10 @@
-"""What Ongaro's thesis adds to the paper, one test per claim: PreVote, CheckQuorum, transfer, reads."""
+"""What Ongaro's thesis adds to the paper, one test per claim. Reads: test_read_index."""
 
-import pytest
+from functools import partial
 
-from pgraft.core.limits import READS_MAX
 from pgraft.core.types import (
     EventKind,
     Heartbeat,
-    HeartbeatReply,
     Index,
     ReadDone,
     ReadReply,
@@ -130,7 +128,7 @@ class TestPreVote:
         lab = led()
         lab.crash(1)
         for node in (2, 3):
-            lab[node].link(1, False, lab.now)  # type: ignore[arg-type] # plain ints in tests
+            lab.link(node, 1, up=False)
         lab.expire(2)
         lab.deliver_all()
         assert lab[3].next_deadline() >= lab.now + lab.timing.heartbeat_ns
@@ -167,7 +165,7 @@ class TestStickiness:
     def test_a_broken_link_waives_it_only_for_the_voter_whose_link_broke(self) -> None:
         lab = led()
         request = VoteRequest(term=Term(2), last_index=Index(1), last_term=Term(1), pre=True)
-        lab[2].link(1, False, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 1, up=False)
         lab.send(3, 2, request)
         assert pre_answer(lab).granted
         lab.send(2, 3, request)
@@ -176,11 +174,11 @@ class TestStickiness:
     def test_a_link_that_came_back_is_trusted_again(self) -> None:
         lab = led()
         request = VoteRequest(term=Term(2), last_index=Index(1), last_term=Term(1), pre=True)
-        lab[2].link(1, False, lab.now)  # type: ignore[arg-type]
-        lab[2].link(1, True, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 1, up=False)
+        lab.link(2, 1, up=True)
         lab.send(3, 2, request)
         assert not pre_answer(lab).granted
-        lab[2].link(1, False, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 1, up=False)
         lab.beat(1)
         lab.send(3, 2, request)
         assert not pre_answer(lab).granted, "a heartbeat proves the link"
@@ -193,7 +191,7 @@ class TestFastElection:
         lab = led()
         lab.crash(1)
         for node in (2, 3):
-            lab[node].link(1, False, lab.now)  # type: ignore[arg-type]
+            lab.link(node, 1, up=False)
             assert lab[node].next_deadline() <= lab.now + 20 * MS
         lab.elapse(40)
         assert len(lab.leaders()) == 1
@@ -201,7 +199,7 @@ class TestFastElection:
     def test_it_fails_while_the_others_still_hear_the_leader(self) -> None:
         lab = led()
         lab.cut(1, 2)
-        lab[2].link(1, False, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 1, up=False)
         lab.elapse(50)
         assert lab.leaders() == [1]
         assert lab.status(2).term == 1
@@ -209,13 +207,13 @@ class TestFastElection:
     def test_a_broken_link_to_somebody_else_means_nothing(self) -> None:
         lab = led()
         before = lab[2].next_deadline()
-        lab[2].link(3, False, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 3, up=False)
         assert lab[2].next_deadline() == before
 
     def test_it_never_postpones_an_election(self) -> None:
         lab = led()
         lab.now = lab[2]._parts.election.deadline_ns - 1
-        lab[2].link(1, False, lab.now)  # type: ignore[arg-type]
+        lab.link(2, 1, up=False)
         assert lab[2]._parts.election.deadline_ns <= lab.now + 1
 
 
@@ -263,8 +261,7 @@ class TestTransfer:
 
     def test_the_target_campaigns_at_once_and_wins(self) -> None:
         lab = led()
-        lab[1].transfer(3, lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.settle()
         assert lab.leaders() == [3]
         assert lab.status(3).term == 2
@@ -276,8 +273,7 @@ class TestTransfer:
         lab.propose(1, b"a")
         lab.settle()
         lab.heal()
-        lab[1].transfer(3, lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
+        lab.transfer(1, 3)
         assert lab.take(TimeoutNow) == []
         lab.beat(1)
         assert lab.leaders() == [3]
@@ -285,14 +281,12 @@ class TestTransfer:
 
     def test_no_proposals_reads_and_grants_meanwhile(self) -> None:
         lab = led()
-        lab[1].transfer(3, lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.letters.clear()
         assert refused(lambda: lab.propose(1)) == "transferring"
         assert refused(lambda: lab.grant(1, 1, 1)) == "transferring"
-        assert refused(lambda: lab[1].transfer(2, lab.now)) == "transferring"  # type: ignore[arg-type]
-        lab[1].read_index(5, lab.now)
-        lab.pump(1)
+        assert refused(lambda: lab.transfer(1, 2)) == "transferring"
+        lab.read(1, 5)
         assert lab.members[1].reads == [ReadDone(context=5, index=None)]
         lab.send(2, 1, ReadRequest(term=Term(1), context=6))
         assert [x.message for x in lab.take(ReadReply)] == [
@@ -302,8 +296,7 @@ class TestTransfer:
     def test_it_is_given_up_after_an_election_timeout(self) -> None:
         lab = led()
         lab.isolate(3)
-        lab[1].transfer(3, lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.elapse(599, only=[1, 2])
         assert refused(lambda: lab.propose(1)) == "transferring"
         lab.elapse(100, only=[1, 2])
@@ -314,11 +307,11 @@ class TestTransfer:
         lab = Lab(1, 2, learners=(4,))
         lab.elect(1)
         for target in (1, 4, 9):
-            assert refused(lambda to=target: lab[1].transfer(to, lab.now)) == "not_a_voter"  # type: ignore[misc]
+            assert refused(partial(lab.transfer, 1, target)) == "not_a_voter"
 
     def test_only_a_leader_can_do_it(self) -> None:
         lab = led()
-        assert refused(lambda: lab[2].transfer(3, lab.now)) == "not_leader"  # type: ignore[arg-type]
+        assert refused(lambda: lab.transfer(2, 3)) == "not_leader"
 
     def test_a_learner_that_is_told_to_campaign_does_not(self) -> None:
         lab = Lab(1, 2, learners=(4,))
@@ -329,166 +322,7 @@ class TestTransfer:
     def test_a_later_election_by_somebody_else_ends_it(self) -> None:
         lab = led()
         lab.isolate(3)
-        lab[1].transfer(3, lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
+        lab.transfer(1, 3)
         lab.send(2, 1, Heartbeat(term=Term(5), commit=Index(0), round=1))
         assert refused(lambda: lab.propose(1)) == "not_leader"
         assert lab[1]._parts.replication.transfer is None
-
-
-class TestReadIndex:
-    """§6.4."""
-
-    def test_the_leader_answers_after_one_round(self) -> None:
-        lab = led()
-        lab[1].read_index(7, lab.now)
-        lab.pump(1)
-        assert lab.members[1].reads == []
-        lab.settle()
-        assert lab.members[1].reads == [ReadDone(context=7, index=Index(1))]
-
-    def test_a_follower_asks_the_leader(self) -> None:
-        lab = led()
-        lab.propose(1, b"a")
-        lab.settle()
-        lab[2].read_index(7, lab.now)
-        lab.pump(2)
-        lab.settle()
-        assert lab.members[2].reads == [ReadDone(context=7, index=Index(2))]
-
-    def test_a_round_that_began_before_the_read_proves_nothing(self) -> None:
-        lab = led()
-        lab.now += lab.timing.heartbeat_ns
-        lab.tick(1)
-        lab.deliver_all()
-        lab[1].read_index(7, lab.now)
-        lab.pump(1)
-        lab.take(Heartbeat)
-        lab.settle()
-        assert lab.members[1].reads == []
-
-    def test_reads_that_wait_together_share_a_round(self) -> None:
-        lab = led()
-        for context in range(5):
-            lab[1].read_index(context, lab.now)
-        lab.pump(1)
-        assert len(lab.take(Heartbeat, to=2)) == 1
-        lab.beat(1)
-        assert len(lab.members[1].reads) == 5
-
-    def test_a_new_leader_waits_for_a_commit_of_its_own_term(self) -> None:
-        lab = Lab(1, 2, 3, logs={n: recovered(1, 1) for n in (1, 2, 3)})
-        lab.expire(1)
-        for _ in range(20):
-            if lab.leaders():
-                break
-            lab.deliver_all()
-        lab[1].read_index(7, lab.now)
-        lab.pump(1)
-        assert lab.members[1].reads == []
-        lab.settle()
-        lab.beat(1)
-        assert lab.members[1].reads == [ReadDone(context=7, index=Index(3))]
-
-    def test_a_leader_cut_off_never_answers_and_says_so_when_it_gives_up(self) -> None:
-        lab = led()
-        lab.isolate(1)
-        lab[1].read_index(7, lab.now)
-        lab[1].step(2, ReadRequest(term=Term(1), context=8), lab.now)  # type: ignore[arg-type]
-        lab.pump(1)
-        lab.elapse(800, only=[1])
-        assert lab.members[1].reads == [ReadDone(context=7, index=None)]
-        assert any("1->2 ReadReply t1 at None" in line for line in lab.trace)
-
-    def test_a_single_voter_answers_once_its_own_entry_is_committed(self) -> None:
-        lab = Lab(1)
-        lab.hold(1)
-        lab.expire(1)
-        lab.sync(1)
-        lab[1].read_index(7, lab.now)
-        lab.pump(1)
-        assert lab.members[1].reads == []
-        lab.sync(1)
-        assert lab.members[1].reads == [ReadDone(context=7, index=Index(1))]
-
-    def test_without_a_leader_the_answer_is_none_at_once(self) -> None:
-        lab = Lab(1, 2, 3)
-        lab[1].read_index(7, lab.now)
-        lab.pump(1)
-        assert lab.members[1].reads == [ReadDone(context=7, index=None)]
-
-    def test_a_read_whose_leader_fell_silent_is_given_up(self) -> None:
-        lab = led()
-        lab.cut(1, 2)
-        lab[2].read_index(7, lab.now)
-        lab.pump(2)
-        lab.settle()
-        lab.elapse(2000, only=[2])
-        assert lab.members[2].reads == [ReadDone(context=7, index=None)]
-
-    def test_a_read_whose_leader_is_silent_only_about_it_is_given_up_after_e(self) -> None:
-        lab = led()
-        lab[2].read_index(7, lab.now)
-        lab.pump(2)
-        lab.take(ReadRequest)
-        lab.elapse(700)
-        assert lab.members[2].reads == [ReadDone(context=7, index=None)]
-
-    def test_somebody_who_does_not_lead_refuses(self) -> None:
-        lab = led()
-        lab.send(3, 2, ReadRequest(term=Term(1), context=6))
-        assert [x.message for x in lab.take(ReadReply)] == [
-            ReadReply(term=Term(1), context=6, index=None)
-        ]
-
-    def test_an_answer_nobody_asked_for_is_dropped(self) -> None:
-        lab = led()
-        lab.send(1, 2, ReadReply(term=Term(1), context=6, index=Index(1)))
-        assert lab.members[2].reads == []
-
-    def test_an_answer_to_a_process_of_before_is_not_taken(self) -> None:
-        """Contexts are the host's and may repeat after a restart; tickets on the wire do not."""
-        lab = led()
-        lab[2].read_index(7, lab.now)
-        lab.pump(2)
-        lab.deliver_all()
-        lab.deliver_all()
-        lab.deliver_all()
-        old = lab.take(ReadReply, to=2)
-        assert len(old) == 1
-        lab.restart(2)
-        lab.beat(1)
-        lab[2]._parts.state.me.rng.seed(99)
-        lab[2].read_index(7, lab.now)
-        lab.pump(2)
-        lab.letters.clear()
-        lab.deliver(old[0])
-        assert lab.members[2].reads == []
-
-    def test_waiting_reads_are_bounded(self) -> None:
-        lab = led()
-        lab.isolate(1)
-        for context in range(READS_MAX + 1):
-            lab[1].read_index(context, lab.now)
-        lab.pump(1)
-        assert lab.members[1].reads == [ReadDone(context=READS_MAX, index=None)]
-        for context in range(READS_MAX + 1):
-            lab[2].read_index(context, lab.now)
-        lab.pump(2)
-        assert lab.members[2].reads == [ReadDone(context=READS_MAX, index=None)]
-
-    def test_a_round_that_never_began_is_not_confirmed(self) -> None:
-        lab = led()
-        confirmed = lab[1]._parts.rounds.confirmed()
-        for peer in (2, 3):
-            lab.send(peer, 1, HeartbeatReply(term=Term(1), round=10**6))
-        assert lab[1]._parts.rounds.confirmed() == confirmed
-
-
-@pytest.mark.parametrize("order", [(2, 1), (1, 2)])
-def test_an_old_round_answer_does_not_take_back_a_newer_one(order: tuple[int, int]) -> None:
-    lab = led()
-    latest = lab[1]._parts.rounds.confirmed()
-    for back in order:
-        lab.send(2, 1, HeartbeatReply(term=Term(1), round=latest - back + 1))
-    assert lab[1]._parts.rounds.confirmed() == latest

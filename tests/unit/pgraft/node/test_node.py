@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from pgraft.core.types import Grant, Index, NodeId, ProposalRefused, Role, Timing
 from pgraft.net.memory import MemoryNetwork
@@ -42,6 +43,21 @@ async def test_a_proposal_returns_after_it_was_applied_where_it_was_asked(tmp_pa
         for member in (await cluster.leader(), *others(cluster, await cluster.leader())):
             await member.node.propose(b"from %d" % member.settings.node, DEADLINE_S)
             assert b"from %d" % member.settings.node in member.commands
+
+
+def test_members_run_on_uvloop_as_well(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Cluster(tmp_path, 3) as cluster:
+            await cluster.start_all()
+            leader = await cluster.leader()
+            await leader.node.propose(b"before", DEADLINE_S)
+            await cluster.stop(leader.settings.node)
+            successor = await cluster.leader()
+            await successor.node.propose(b"after", DEADLINE_S)
+            await cluster.applied([b"before", b"after"])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
 
 
 async def test_a_killed_leader_is_replaced_and_comes_back_from_its_disk(tmp_path: Path) -> None:

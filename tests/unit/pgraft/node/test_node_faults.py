@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,60 @@ async def test_a_failing_disk_stops_the_member_and_the_others_go_on(tmp_path: Pa
             "the repaired member catches up",
         )
         assert all(m.commands == successor.commands for m in cluster.members.values())
+
+
+class SlowDisk(CountingDisk):
+    """Real files whose syncs wait for `gate`."""
+
+    def __init__(self, disk: Disk, gate: threading.Event) -> None:
+        super().__init__(disk, [0])
+        self.gate = gate
+
+    def open(self, name: str) -> DiskFile:
+        return SlowFile(self.disk.open(name), self.gate)
+
+
+class SlowFile(CountingFile):
+    def __init__(self, file: DiskFile, gate: threading.Event) -> None:
+        super().__init__(file, [0])
+        self.gate = gate
+
+    def sync(self) -> None:
+        self.gate.wait(DEADLINE_S)
+        self.file.sync()
+
+
+async def test_nothing_is_acknowledged_before_its_sync_and_beats_never_wait_for_one(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, 3) as cluster:
+        gates = {number: threading.Event() for number in cluster.settings}
+        for number, settings in cluster.settings.items():
+            gates[number].set()
+            settings.wrap_disk = partial(SlowDisk, gate=gates[number])
+        await cluster.start_all()
+        leader = await cluster.leader()
+        await leader.node.propose(b"quick", DEADLINE_S)
+        followers = others(cluster, leader)
+        await wait_for_async(
+            lambda: all(m.commands == [b"quick"] for m in followers), DEADLINE_S, "all have it"
+        )
+        term = leader.node.status().term
+        try:
+            for follower in followers:
+                gates[follower.settings.node].clear()
+            # Both followers have the entry, but not on disk: it must not count. Meanwhile, for
+            # several election timeouts, their answers to beats keep the leader in office.
+            with pytest.raises(ProposalUnknown):
+                await leader.node.propose(b"slow", 1.5)
+            assert leader.commands == [b"quick"]
+            assert all(m.node.status().last_index > leader.entries[-1].index for m in followers)
+            assert leader.node.leader() == leader.settings.node
+            assert leader.node.status().term == term
+        finally:
+            for gate in gates.values():
+                gate.set()
+        await cluster.applied([b"quick", b"slow"])
 
 
 async def test_an_apply_that_fails_stops_the_member(

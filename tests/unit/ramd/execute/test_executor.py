@@ -17,7 +17,7 @@ from ramd.execute.context import Situation
 from tests.support.fake_consensus import cluster, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet
 from tests.support.ramd_node import Node, primary_of
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 ME = 1
 FOLLOW = Follow(epoch=2, upstream=2)
@@ -42,7 +42,7 @@ async def test_equal_goal_does_not_begin_again(tmp_path: Path) -> None:
     async with node.running():
         for _ in range(50):
             node.executor.pursue(FOLLOW)
-            await asyncio.sleep(0.05)
+            await elapse(0.05)
         await node.until(lambda: node.executor.standing().settled)
         assert node.server.calls.count("clone") == 1
         assert node.server.calls.count("start") == 1
@@ -56,7 +56,7 @@ async def test_step_that_must_not_be_cut_ends_before_the_next_goal(tmp_path: Pat
         node.executor.pursue(FOLLOW)
         await node.until(lambda: "start" in node.server.calls)
         node.executor.pursue(Wait(reason="something else"))
-        await asyncio.sleep(4.0)
+        await elapse(4.0)
         assert not node.executor.standing().settled
         await node.until(lambda: node.executor.standing().settled, within_s=2.0)
         assert node.server.running, "the start was not cut"
@@ -73,9 +73,9 @@ async def test_wait_does_not_cut_a_clone_short(tmp_path: Path) -> None:
         await node.until(lambda: "clone" in node.server.calls)
         for _ in range(3):
             node.executor.pursue(Wait(reason="no coordinator is heard"))
-            await asyncio.sleep(0.05)
+            await elapse(0.05)
             node.executor.pursue(FOLLOW)
-            await asyncio.sleep(5.0)
+            await elapse(5.0)
         await node.until(lambda: node.executor.standing().settled, within_s=70)
         assert node.server.calls.count("clone") == 1
         assert node.server.running
@@ -90,7 +90,7 @@ async def test_seal_cuts_a_clone_short_also_after_a_wait(tmp_path: Path) -> None
         node.executor.pursue(FOLLOW)
         await node.until(lambda: "clone" in node.server.calls)
         node.executor.pursue(Wait(reason="no coordinator is heard"))
-        await asyncio.sleep(0.05)
+        await elapse(0.05)
         node.executor.pursue(seal)
         await node.until(lambda: node.executor.standing().settled, within_s=5.0)
         assert node.executor.goal == seal

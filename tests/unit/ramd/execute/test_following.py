@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ramd.domain.decision import Follow, StaySealed, Wait
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn
-from ramd.domain.model import ClusterState
 from ramd.domain.observation import Attempt, DataKind
 from ramd.domain.server import StopMode
 from ramd.execute.context import Situation
 from ramd.execute.local import LocalStore, Unproven
-from tests.support.fake_consensus import cluster, reign
-from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
-from tests.support.ramd_node import Node, primary_of, upstream
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.fake_consensus import reign
+from tests.support.ramd_node import (
+    FORK,
+    ME,
+    Node,
+    event,
+    led_by_node_2,
+    make,
+    primary_of,
+    streams,
+    upstream,
+)
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
-ME = 1
 FOLLOW = Follow(epoch=2, upstream=2)
-FORK = 1000
-
-
-def led_by_node_2(*, fork: int | None = FORK, seal: int = FORK, first: int = 3) -> ClusterState:
-    """Epoch 1 by `first`, epoch 2 by node 2, whose timeline 2 left timeline 1 at `fork`."""
-    recorded = None if fork is None else Lsn(fork)
-    second = reign(2, 2, parent_timeline=1, fork_lsn=recorded, seal_lsn=Lsn(seal))
-    return cluster(reign(1, first), second, system_id=SYSTEM_ID)
-
-
-def make(
-    tmp_path: Path,
-    situation: Situation,
-    *,
-    end: int = FORK,
-    state: ClusterState | None = None,
-) -> tuple[Node, FakeServer]:
-    """This node in `situation` with WAL to `end`, and node 2, which leads epoch 2."""
-    net = FakeNet()
-    primary = primary_of(net, 2, timeline=2, fork=FORK, end=1100)
-    node = Node(ME, net, state or led_by_node_2(), tmp_path)
-    node.put(situation)
-    node.server.disk.end = end
-    return node, primary
-
-
-def event(caplog: pytest.LogCaptureFixture, name: str) -> list[Any]:
-    return [r for r in caplog.records if getattr(r, "event", "") == name]
-
-
-def streams(node: Node) -> bool:
-    node.server.stream()
-    source = node.server.net.servers[2]
-    return node.server.disk.timeline == 2 and node.server.disk.end == source.disk.end
-
 
 # --- the three rungs -------------------------------------------------------------------------
 
@@ -177,11 +147,12 @@ async def test_changed_goal_cancels_a_long_step_and_its_result_is_not_started(
         node.executor.pursue(FOLLOW)
         await node.until(lambda: step in node.server.calls)
         begun_ns = clock_ns()
-        await node.reach(Wait(reason="no coordinator is heard"))
+        attempt = Attempt(term=3, number=1)
+        await node.reach(StaySealed(epoch=2, attempt=attempt))
         assert clock_ns() - begun_ns < 1e9
         assert not node.server.running
         node.server.faults.extra_s.clear()
-        await node.reach(FOLLOW)
+        await node.reach(FOLLOW, attempt=attempt)
         assert len(node.server.aside) == 1, "what was cut short is kept aside"
         assert streams(node)
 
@@ -215,7 +186,7 @@ async def test_rewound_server_without_its_upstream_starts_over(tmp_path: Path) -
     async with node.running():
         node.executor.pursue(FOLLOW)
         await node.until(lambda: 2 in node.server.net.cut)
-        await asyncio.sleep(5)
+        await elapse(5)
         assert not node.server.accepting, "it is not consistent"
         third = reign(3, 3, parent_timeline=1, fork_lsn=Lsn(FORK), seal_lsn=Lsn(FORK))
         state = node.consensus.cluster
@@ -267,7 +238,7 @@ async def test_past_the_election_waits_for_the_fork(tmp_path: Path) -> None:
     node, _ = make(tmp_path, Situation.REPLICA, end=1000, state=led_by_node_2(fork=None, seal=950))
     async with node.running():
         node.executor.pursue(FOLLOW)
-        await asyncio.sleep(5)
+        await elapse(5)
         standing = node.executor.standing()
         assert not standing.settled
         assert standing.failures == 0, "waiting is no failure"
@@ -336,7 +307,7 @@ async def test_replica_is_not_taken_apart_for_a_primary_that_is_not_there(tmp_pa
     async with node.running():
         await node.reach(FOLLOW)
         node.server.net.cut.add(2)
-        await asyncio.sleep(600)
+        await elapse(600)
         assert "stop" not in node.server.calls
         assert node.server.running
         assert node.server.aside == []
@@ -350,7 +321,7 @@ async def test_diverged_replica_goes_on_serving_reads_until_its_source_is_there(
     node.server.net.cut.add(2)
     async with node.running():
         node.executor.pursue(FOLLOW)
-        await asyncio.sleep(60)
+        await elapse(60)
         assert node.server.accepting
         assert "not reachable" in node.executor.standing().activity
         node.server.net.cut.clear()
@@ -377,7 +348,7 @@ async def test_partial_directory_is_kept_only_when_a_clone_can_follow(tmp_path: 
     node.server.net.cut.add(2)
     async with node.running():
         node.executor.pursue(FOLLOW)
-        await asyncio.sleep(10)
+        await elapse(10)
         assert node.server.disk.kind is DataKind.PARTIAL
         node.server.net.cut.clear()
         await node.reach(FOLLOW)
@@ -392,7 +363,7 @@ async def test_directory_that_never_starts_is_replaced_once(tmp_path: Path) -> N
         node.executor.pursue(FOLLOW)
         await node.until(lambda: "clone" in node.server.calls, within_s=300)
         assert node.server.calls.count("start") == 8
-        await asyncio.sleep(600)
+        await elapse(600)
         assert len(node.server.aside) == 1
 
 
@@ -414,114 +385,3 @@ async def test_long_recovery_is_given_its_time(tmp_path: Path) -> None:
     async with node.running():
         await node.reach(FOLLOW, within_s=600)
         assert "stop" not in node.server.calls
-
-
-# --- the seal --------------------------------------------------------------------------------
-
-FIRST, SECOND = Attempt(term=3, number=1), Attempt(term=3, number=2)
-
-
-@virtual
-async def test_sealed_replica_takes_no_wal_and_reports_its_end(tmp_path: Path) -> None:
-    node, primary = make(tmp_path, Situation.STOPPED)
-    async with node.running():
-        await node.reach(FOLLOW, attempt=FIRST)
-        node.server.stream()
-        await node.reach(StaySealed(epoch=2, attempt=SECOND))
-        sealed = node.executor.standing().sealed
-        assert sealed is not None
-        assert (sealed.epoch, sealed.attempt, sealed.position.lsn) == (2, SECOND, 1100)
-        primary.write()
-        node.server.stream()
-        assert node.server.disk.end == 1100
-        assert LocalStore.load(tmp_path).record.seal is not None
-
-
-@virtual
-async def test_only_a_follow_of_no_older_attempt_unseals(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    async with node.running():
-        await node.reach(StaySealed(epoch=2, attempt=SECOND))
-        for older in (None, FIRST):
-            node.executor.pursue(FOLLOW, attempt=older)
-            await node.until(lambda: node.executor.standing().failures >= 2)
-            assert "follow 2" not in node.server.calls
-            assert node.executor.standing().sealed is not None
-        node.executor.pursue(FOLLOW, attempt=SECOND)
-        await node.until(lambda: node.executor.standing().settled, within_s=1.0)
-        assert streams(node)
-        assert LocalStore.load(tmp_path).record.seal is None
-
-
-@virtual
-async def test_lower_attempt_does_not_seal_again(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    async with node.running():
-        await node.reach(StaySealed(epoch=2, attempt=SECOND))
-        node.executor.pursue(StaySealed(epoch=2, attempt=FIRST))
-        await node.until(lambda: node.executor.standing().failures >= 1)
-        sealed = node.executor.standing().sealed
-        assert sealed is not None
-        assert sealed.attempt == SECOND
-
-
-@virtual
-async def test_higher_attempt_reports_anew(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    async with node.running():
-        await node.reach(StaySealed(epoch=2, attempt=FIRST))
-        await node.reach(StaySealed(epoch=2, attempt=SECOND))
-        sealed = node.executor.standing().sealed
-        assert sealed is not None
-        assert sealed.attempt == SECOND
-
-
-@virtual
-async def test_report_ends_with_the_server_and_is_read_again(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    goal = StaySealed(epoch=2, attempt=FIRST)
-    async with node.running():
-        await node.reach(goal)
-        node.server.crash()
-        assert node.executor.standing().sealed is None
-        node.executor.pursue(goal)
-        await node.until(lambda: node.executor.standing().sealed is not None, within_s=2.0)
-        assert "start as replica of None" in node.server.calls
-
-
-@virtual
-async def test_seal_survives_the_daemon(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    async with node.running():
-        await node.reach(StaySealed(epoch=2, attempt=SECOND))
-    again = Node(ME, node.server.net, led_by_node_2(), tmp_path)
-    again.server.as_cluster().now_running(primary=False)
-    assert again.executor.standing().sealed_attempt == SECOND
-    async with again.running():
-        again.executor.pursue(FOLLOW, attempt=FIRST)
-        await again.until(lambda: again.executor.standing().failures >= 1)
-        assert not streams(again)
-
-
-@virtual
-async def test_no_report_before_local_wal_is_replayed(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.REPLICA)
-    node.server.faults.never_replays = True
-    async with node.running():
-        node.executor.pursue(StaySealed(epoch=2, attempt=FIRST))
-        await asyncio.sleep(30)
-        assert node.executor.standing().sealed is None
-        node.server.faults.never_replays = False
-        await node.until(lambda: node.executor.standing().sealed is not None)
-
-
-@virtual
-async def test_sealed_primary_is_stopped_for_good_first(tmp_path: Path) -> None:
-    node, _ = make(tmp_path, Situation.PRIMARY)
-    async with node.store.opening(1):
-        pass
-    async with node.running():
-        await node.reach(StaySealed(epoch=2, attempt=FIRST))
-        assert node.store.record.released_epoch == 1
-        assert "stop immediate" in node.server.calls
-        assert not node.server.primary

@@ -22,7 +22,7 @@ from ramd.execute.local import LocalStore
 from tests.support.fake_consensus import cluster, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet
 from tests.support.ramd_node import NS_PER_MS, TTL_MS, Node
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 ME = 1
 LEAD = Lead(epoch=2, timeline=2, start=StartMode.PROMOTE)
@@ -58,7 +58,7 @@ def event(caplog: pytest.LogCaptureFixture, name: str) -> list[Any]:
 async def test_renewed_lease_never_fences(tmp_path: Path) -> None:
     node = await leading(tmp_path)
     async with node.running(lease=2):
-        await asyncio.sleep(60)
+        await elapse(60)
         assert node.server.primary
         assert "stop" not in node.server.calls
 
@@ -88,7 +88,7 @@ async def test_each_renewal_moves_the_fence(tmp_path: Path) -> None:
     async with node.running():
         for _ in range(4):
             deadline_ns = node.lease(2)
-            await asyncio.sleep(2.0)
+            await elapse(2.0)
         await node.until(lambda: bool(stops))
     assert abs(stops[0] - (deadline_ns - node.guard.margin_ms * NS_PER_MS)) < 5 * NS_PER_MS
 
@@ -131,7 +131,7 @@ async def test_latch_obeyed_even_if_a_renewal_arrives_during_the_fence(tmp_path:
     async with node.running():
         node.executor.pursue(LEAD)
         await node.until(lambda: bool(node.consensus.released))
-        await asyncio.sleep(2.0)
+        await elapse(2.0)
         assert node.guard.left_ns(2) == 0
         assert not node.server.running
 
@@ -188,7 +188,7 @@ async def test_fence_does_not_wait_for_a_hanging_disk_but_the_release_does(
         assert event(caplog, "fence_ended")[0].in_time
         assert not node.server.running
         assert node.store.released_epoch == 2
-        await asyncio.sleep(2.0)
+        await elapse(2.0)
         assert node.consensus.released == []
         disk.set()
         await node.until(lambda: bool(node.consensus.released))
@@ -224,7 +224,7 @@ async def test_fence_interrupts_even_what_is_not_interruptible(tmp_path: Path) -
     async with node.running():
         node.executor.pursue(LEAD)
         await node.until(lambda: bool(node.consensus.released))
-        await asyncio.sleep(1.0)
+        await elapse(1.0)
         assert not node.server.running
         assert node.store.record.opened_epoch == 2
         assert [epoch for epoch, _ in node.consensus.released] == [2]
@@ -239,7 +239,7 @@ async def test_nothing_starts_while_the_fence_is_under_way(tmp_path: Path) -> No
         await node.until(lambda: clock_ns() > deadline_ns)
         before = list(node.server.calls)
         node.executor.pursue(Wait(reason="another goal"))
-        await asyncio.sleep(1.0)
+        await elapse(1.0)
         assert node.server.calls == before
         await node.until(lambda: node.executor.standing().settled)
 
@@ -262,7 +262,7 @@ async def test_lease_in_hand_is_of_the_epoch_unreleased_and_before_the_margin(
     node.lease(2)
     assert node.guard.left_ns(2) == (TTL_MS - node.guard.margin_ms) * NS_PER_MS
     assert node.guard.left_ns(1) == 0
-    await asyncio.sleep(2.7)
+    await elapse(2.7)
     assert node.guard.left_ns(2) == 0
     node.lease(2)
     node.store.latch_now(2)
@@ -279,7 +279,7 @@ async def test_adopted_server_is_kept_when_its_lease_is_renewed(tmp_path: Path) 
     assert await node.executor.startup()
     async with node.running(lease=2):
         await node.reach(Wait(reason="asking the group"))
-        await asyncio.sleep(10)
+        await elapse(10)
         assert node.server.primary
         assert node.guard.watching == 2
 
@@ -321,7 +321,7 @@ async def test_renewals_are_noted_for_the_next_daemon(tmp_path: Path) -> None:
     node.guard = Guard(node.ports, ttl_ms=TTL_MS, note=note)
     node.guard.watch(2)
     async with node.running(lease=2):
-        await asyncio.sleep(5)
+        await elapse(5)
         noted = LeaseNote.open(tmp_path)
         assert 0 <= node.consensus.held.deadline_ns - noted.deadline_ns(2) <= 300 * NS_PER_MS
         noted.close()
@@ -348,7 +348,7 @@ async def test_adopted_replica_is_left_alone(tmp_path: Path) -> None:
     node.server.as_cluster().now_running(primary=False)
     await node.executor.startup()
     async with node.running():
-        await asyncio.sleep(10)
+        await elapse(10)
         assert node.server.running
         assert node.guard.watching == 0
 

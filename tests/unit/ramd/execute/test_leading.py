@@ -1,19 +1,17 @@
-"""Opening, promoting, staying primary, and giving an epoch back."""
+"""Opening, promoting and staying primary."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ramd.domain.decision import GiveUp, Lead, StaySealed, Yield
+from ramd.domain.decision import Lead
 from ramd.domain.errors import OutcomeUnknown, PostgresError
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState, StartMode
-from ramd.domain.observation import Attempt, DataKind, Position
 from ramd.domain.server import Promotion
 from ramd.execute.context import Situation
 from ramd.execute.local import LocalStore, OwnFork
@@ -21,7 +19,7 @@ from ramd.state.commands import RecordFork, RecordSystem
 from tests.support.fake_consensus import cluster, member, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet
 from tests.support.ramd_node import Node
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 ME = 1
 OPEN = Lead(epoch=1, timeline=1, start=StartMode.OPEN)
@@ -129,7 +127,7 @@ async def test_lease_that_ends_during_the_start_leaves_no_server(tmp_path: Path)
         node.executor.pursue(OPEN)
         await node.until(lambda: bool(node.consensus.released))
         assert clock_ns() < deadline_ns
-        await asyncio.sleep(15)
+        await elapse(15)
         assert not node.server.running
 
 
@@ -141,7 +139,7 @@ async def test_server_that_does_not_open_gives_the_epoch_back(tmp_path: Path) ->
         node.executor.pursue(OPEN)
         await node.until(lambda: bool(node.consensus.released))
         assert node.store.record.opened_epoch == 1
-        await asyncio.sleep(5)
+        await elapse(5)
         assert not node.server.running, "an epoch never resumes"
 
 
@@ -296,125 +294,6 @@ async def test_reached_goal_is_refreshed_slowly_and_changes_nothing(tmp_path: Pa
         node.server.calls.clear()
         for _ in range(600):
             node.executor.pursue(PROMOTE)
-            await asyncio.sleep(0.1)
+            await elapse(0.1)
         assert 10 <= node.server.calls.count("ensure_slots") <= 13
         assert set(node.server.calls) == {"probe", "ensure_roles", "ensure_slots"}
-
-
-# --- yield and give up -----------------------------------------------------------------------
-
-
-@virtual
-async def test_yield_stops_cleanly_and_says_where_it_ends(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        node.server.write(500)
-        await node.reach(Yield(epoch=2))
-        assert "stop fast" in node.server.calls
-        epoch, evidence = node.consensus.released[0]
-        assert (epoch, evidence.reason) == (2, "yielded")
-        assert evidence.end == Position(timeline=2, lsn=Lsn(1000 + 10 + 500 + 1))
-        assert node.guard.watching == 0
-
-
-@virtual
-async def test_yield_that_hangs_is_ended_by_force(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        node.server.faults.extra_s["stop"] = 3600.0
-        begun_ns = clock_ns()
-        await node.reach(Yield(epoch=2))
-        assert "sigkill" in node.server.calls
-        assert clock_ns() - begun_ns < 15e9
-
-
-@virtual
-async def test_crash_is_released_with_its_end_after_the_orphans_are_dead(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        orphans: list[bool] = []
-        node.consensus.on_release = lambda epoch: orphans.append(node.server.orphans)
-        node.server.crash()
-        begun_ns = clock_ns()
-        await node.reach(GiveUp(epoch=2, reason="the server has crashed"))
-        assert orphans == [False]
-        epoch, evidence = node.consensus.released[0]
-        assert (epoch, evidence.reason) == (2, "the server has crashed")
-        assert evidence.end == Position(timeline=2, lsn=Lsn(1010))
-        assert clock_ns() - begun_ns < 0.5e9
-        assert LocalStore.load(tmp_path).released_epoch == 2
-
-
-@virtual
-async def test_release_does_not_wait_for_a_slow_scan(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        node.server.crash()
-        node.server.faults.extra_s["end_of_wal"] = 60.0
-        begun_ns = clock_ns()
-        await node.reach(GiveUp(epoch=2, reason="the server has crashed"))
-        assert clock_ns() - begun_ns < 0.5e9
-        assert node.consensus.released[0][1].end is None
-
-
-@virtual
-async def test_no_release_before_the_death_is_proven(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        node.server.crash()
-        node.server.fail("kill_remains", *[PostgresError("still attached")] * 3)
-        node.executor.pursue(GiveUp(epoch=2, reason="the server has crashed"))
-        await node.until(lambda: node.executor.standing().failures == 3)
-        assert node.consensus.released == []
-        assert node.store.released_epoch == 2
-        await node.until(lambda: bool(node.consensus.released))
-
-
-@virtual
-async def test_epoch_that_was_never_opened_is_given_back_without_a_stop(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(GiveUp(epoch=2, reason="not wanted"))
-        assert node.server.running
-        assert node.consensus.released[0][1].end is None
-
-
-@virtual
-async def test_released_epoch_is_never_led_again(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        await node.reach(GiveUp(epoch=2, reason="asked"))
-        node.executor.pursue(PROMOTE)
-        await asyncio.sleep(5)
-        assert not node.server.running
-        assert "given back" in node.executor.standing().activity
-
-
-@virtual
-async def test_restart_in_place_under_the_next_epoch(tmp_path: Path) -> None:
-    node = make(second_epoch(), Situation.REPLICA, tmp_path)
-    async with node.running(lease=2):
-        await node.reach(PROMOTE)
-        node.server.crash()
-        await node.reach(GiveUp(epoch=2, reason="the server has crashed"))
-        attempt = Attempt(term=5, number=1)
-        await node.reach(StaySealed(epoch=2, attempt=attempt))
-        sealed = node.executor.standing().sealed
-        assert sealed is not None
-        assert sealed.position == Position(timeline=2, lsn=Lsn(1010))
-    third = reign(3, ME, parent_timeline=2, seal_lsn=Lsn(1010))
-    node.consensus.cluster = replace(
-        node.consensus.cluster, reigns=(*node.consensus.cluster.reigns, third)
-    )
-    async with node.running(lease=3):
-        await node.reach(Lead(epoch=3, timeline=3, start=StartMode.PROMOTE))
-        assert node.server.primary
-        assert node.server.disk.timeline == 3
-        assert node.store.record.opened_epoch == 3
-        assert node.server.disk.kind is DataKind.CLUSTER

@@ -23,7 +23,7 @@ from ramd.domain.observation import (
 from ramd.domain.server import ControlState, ServerFacts, StopMode
 from ramd.observe.observer import Identity, Observer, Pace
 from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 NOTHING = Standing()
 
@@ -48,7 +48,7 @@ class Watched:
     async def running(self) -> AsyncIterator[Watched]:
         task = asyncio.create_task(self.observer.run())
         try:
-            await asyncio.sleep(0.1)
+            await elapse(0.1)
             yield self
             assert not task.done()
         finally:
@@ -86,8 +86,18 @@ async def test_running_primary() -> None:
 async def test_position_is_as_fresh_as_the_interval() -> None:
     async with Watched(primary()).running() as watched:
         watched.server.write(500)
-        await asyncio.sleep(1.05)
+        await elapse(1.05)
         assert watched.now().position == Position(timeline=1, lsn=Lsn(1500))
+
+
+@virtual
+async def test_a_directory_to_adopt_shows_its_timeline() -> None:
+    net = FakeNet()
+    async with Watched(FakeServer(1, net).as_cluster(timeline=4, end=700)).running() as watched:
+        found = watched.now().position
+        assert found is not None
+        assert found.timeline == 4
+        assert watched.now(Standing(opened_epoch=3)).position is None, "its own past tells less"
 
 
 @virtual
@@ -106,11 +116,11 @@ async def test_crash_is_known_at_once_and_wakes() -> None:
         begun_ns = clock_ns()
         watched.server.crash()
         assert watched.now().state is ServerState.CRASHED, "even before anybody was woken"
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await elapse(0)
+        await elapse(0)
         assert watched.wakes == [begun_ns]
-        await asyncio.sleep(0.1)
-        seen = watched.now()
+        await elapse(0.1)
+        seen = watched.now(Standing(opened_epoch=1))
         assert (seen.state, seen.role, seen.position) == (ServerState.CRASHED, None, None)
         assert seen.data is DataKind.CLUSTER
         assert seen.fenced
@@ -120,7 +130,7 @@ async def test_crash_is_known_at_once_and_wakes() -> None:
 async def test_clean_stop_is_stopped() -> None:
     async with Watched(primary()).running() as watched:
         await watched.server.stop(StopMode.FAST, timeout_ms=1000)
-        await asyncio.sleep(0.1)
+        await elapse(0.1)
         assert watched.now().state is ServerState.STOPPED
 
 
@@ -131,12 +141,12 @@ async def test_restart_is_watched_again() -> None:
         await watched.server.start(replica=True, upstream=None, timeout_ms=1000)
         watched.observer.touch()
         assert watched.now().state is ServerState.STARTING
-        await asyncio.sleep(1.2)
+        await elapse(1.2)
         assert watched.now().role is ServerRole.REPLICA
         assert watched.now().fenced
         watched.wakes.clear()
         watched.server.crash()
-        await asyncio.sleep(0.01)
+        await elapse(0.01)
         assert watched.wakes
 
 
@@ -144,16 +154,16 @@ async def test_restart_is_watched_again() -> None:
 async def test_three_silent_probes_are_a_hang() -> None:
     async with Watched(primary()).running() as watched:
         watched.server.faults.hung = True
-        await asyncio.sleep(4.5)
+        await elapse(4.5)
         assert watched.now().state is ServerState.RUNNING, "two silent probes prove nothing"
         watched.wakes.clear()
-        await asyncio.sleep(2.5)
+        await elapse(2.5)
         seen = watched.now()
         assert (seen.state, seen.accepting) == (ServerState.HUNG, False)
         assert not seen.fenced
         assert watched.wakes
         watched.server.faults.hung = False
-        await asyncio.sleep(2.1)
+        await elapse(2.1)
         assert watched.now().state is ServerState.RUNNING
 
 
@@ -161,7 +171,7 @@ async def test_three_silent_probes_are_a_hang() -> None:
 async def test_probe_that_never_returns_is_cut_off() -> None:
     async with Watched(primary()).running() as watched:
         watched.server.faults.extra_s["probe"] = 3600.0
-        await asyncio.sleep(9)
+        await elapse(9)
         assert watched.now().state is ServerState.HUNG
 
 
@@ -169,7 +179,7 @@ async def test_probe_that_never_returns_is_cut_off() -> None:
 async def test_failing_probe_means_not_accepting() -> None:
     async with Watched(primary()).running() as watched:
         watched.server.fail("probe", *[PostgresError("no such role")] * 3)
-        await asyncio.sleep(1.5)
+        await elapse(1.5)
         assert watched.now().state is ServerState.STARTING
         assert not watched.now().accepting
 
@@ -181,17 +191,17 @@ async def test_facts_of_a_server_that_ended_meanwhile_do_not_count(
     async with Watched(primary()).running() as watched:
 
         async def late(*, timeout_ms: int) -> ServerFacts:
-            await asyncio.sleep(0.5)
+            await elapse(0.5)
             return ServerFacts(accepting=True, role=ServerRole.PRIMARY)
 
         with monkeypatch.context() as patched:
             patched.setattr(watched.server, "probe", late)
             watched.observer.touch()
-            await asyncio.sleep(0.1)
+            await elapse(0.1)
         watched.server.crash()
         await watched.server.data.kill_remains(timeout_ms=1000)
         await watched.server.start(replica=True, upstream=None, timeout_ms=1000)
-        await asyncio.sleep(0.4)
+        await elapse(0.4)
         assert watched.now().role is not ServerRole.PRIMARY
 
 
@@ -206,7 +216,7 @@ async def test_server_without_a_connection_to_spare_keeps_its_role(
 
         with monkeypatch.context() as patched:
             patched.setattr(watched.server, "probe", full)
-            await asyncio.sleep(5)
+            await elapse(5)
             seen = watched.now()
             assert (seen.state, seen.role) == (ServerState.RUNNING, ServerRole.PRIMARY)
 
@@ -216,11 +226,11 @@ async def test_directory_is_inspected_only_when_something_changed() -> None:
     async with Watched().running() as watched:
         assert watched.now().data is DataKind.ABSENT
         assert watched.now().state is ServerState.STOPPED
-        await asyncio.sleep(30)
+        await elapse(30)
         assert watched.server.calls.count("inspect") == 1
         watched.server.as_cluster()
         watched.observer.touch()
-        await asyncio.sleep(0.1)
+        await elapse(0.1)
         assert watched.now().data is DataKind.CLUSTER
         assert watched.server.calls.count("inspect") == 2
 
@@ -232,7 +242,7 @@ async def test_failed_inspection_is_repeated() -> None:
     watched.server.fail("inspect", PostgresError("pg_controldata failed"))
     async with watched.running():
         assert watched.now().state is ServerState.UNKNOWN
-        await asyncio.sleep(1.1)
+        await elapse(1.1)
         assert watched.now().state is ServerState.CRASHED
 
 
@@ -242,7 +252,7 @@ async def test_failed_inspection_after_a_change_is_repeated_too() -> None:
         watched.server.as_cluster()
         watched.server.fail("inspect", PostgresError("pg_controldata failed"))
         watched.observer.touch()
-        await asyncio.sleep(1.2)
+        await elapse(1.2)
         assert watched.now().data is DataKind.CLUSTER
 
 

@@ -31,6 +31,7 @@ from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
     Command,
+    DescribeMember,
     Destroy,
     GrantPayload,
     InitCluster,
@@ -67,6 +68,7 @@ COMMANDS: tuple[Command, ...] = (
     RecordDecision(record=RECORD),
     Destroy(removal=Removal(remove_data=True)),
     ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
+    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)

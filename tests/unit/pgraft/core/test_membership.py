@@ -1,0 +1,91 @@
+"""Who is listened to, who votes, who only receives: strangers, learners, joint configurations."""
+
+import random
+
+import pytest
+
+from pgraft.core.raft import Raft
+from pgraft.core.types import (
+    HardState,
+    Heartbeat,
+    Index,
+    NodeId,
+    Recovered,
+    Role,
+    Term,
+    VoteRequest,
+)
+from tests.support.raft_lab import MS, TIMING, Lab, joint, recovered
+
+
+class TestMembership:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            Heartbeat(term=Term(9), commit=Index(0), round=1),
+            VoteRequest(term=Term(9), last_index=Index(9), last_term=Term(9)),
+            VoteRequest(term=Term(9), last_index=Index(9), last_term=Term(9), pre=True),
+        ],
+    )
+    @pytest.mark.parametrize("sender", [9, 1])
+    def test_strangers_and_echoes_are_not_listened_to(
+        self, sender: int, message: Heartbeat | VoteRequest
+    ) -> None:
+        lab = Lab(1, 2, 3)
+        before = lab.status(1)
+        lab.send(sender, 1, message)
+        assert lab.status(1) == before
+        assert lab.letters == []
+
+    def test_a_learner_gets_the_log_and_never_campaigns(self) -> None:
+        lab = Lab(1, 2, learners=(4,))
+        lab.elect(1)
+        lab.propose(1, b"a")
+        lab.settle()
+        assert lab.commands(4) == [b"a"]
+        lab.isolate(4)
+        lab.elapse(5000)
+        assert lab.status(4).role is Role.FOLLOWER
+        assert lab.status(4).leader == 1 or lab.status(4).term == 1
+
+    def test_a_learner_does_not_help_to_commit(self) -> None:
+        lab = Lab(1, 2, 3, learners=(4,))
+        lab.elect(1)
+        lab.isolate(2)
+        lab.isolate(3)
+        lab.propose(1)
+        lab.settle()
+        assert lab.status(1).commit == lab.status(1).last_index - 1
+
+    def test_a_node_outside_the_configuration_never_campaigns(self) -> None:
+        raft = Raft(NodeId(1), recovered(), TIMING, random.Random(1), 0, boot=1)
+        for now in range(0, 10_000 * MS, 100 * MS):
+            raft.tick(now)
+        assert raft.status().term == 0
+
+    def test_a_joint_configuration_elects_and_commits_with_both_halves(self) -> None:
+        lab = Lab(1, 2, 3, 4, 5)
+        config = joint((1, 2, 3), (3, 4, 5))
+        for node in (1, 2, 3, 4, 5):
+            lab.members[node].raft = Raft(
+                NodeId(node),
+                Recovered(hard_state=HardState(), config=config),
+                TIMING,
+                random.Random(node),
+                lab.now,
+                boot=node,
+            )
+        lab.isolate(4)
+        lab.isolate(5)
+        lab.expire(1)
+        lab.settle()
+        assert lab.leaders() == []
+        lab.heal()
+        lab.isolate(5)
+        lab.elapse(5000, only=[1])
+        assert lab.leaders() == [1]
+        lab.isolate(4)
+        before = lab.status(1).commit
+        lab.propose(1)
+        lab.settle()
+        assert lab.status(1).commit == before

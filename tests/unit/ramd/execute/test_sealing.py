@@ -1,0 +1,121 @@
+"""The seal: no WAL from anybody, one final position, lifted only by a Follow not older than it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ramd.domain.decision import Follow, StaySealed
+from ramd.domain.observation import Attempt
+from ramd.execute.context import Situation
+from ramd.execute.local import LocalStore
+from tests.support.ramd_node import ME, Node, led_by_node_2, make, streams
+from tests.support.virtual_time import elapse, virtual
+
+FOLLOW = Follow(epoch=2, upstream=2)
+FIRST, SECOND = Attempt(term=3, number=1), Attempt(term=3, number=2)
+
+
+@virtual
+async def test_sealed_replica_takes_no_wal_and_reports_its_end(tmp_path: Path) -> None:
+    node, primary = make(tmp_path, Situation.STOPPED)
+    async with node.running():
+        await node.reach(FOLLOW, attempt=FIRST)
+        node.server.stream()
+        await node.reach(StaySealed(epoch=2, attempt=SECOND))
+        sealed = node.executor.standing().sealed
+        assert sealed is not None
+        assert (sealed.epoch, sealed.attempt, sealed.position.lsn) == (2, SECOND, 1100)
+        primary.write()
+        node.server.stream()
+        assert node.server.disk.end == 1100
+        assert LocalStore.load(tmp_path).record.seal is not None
+
+
+@virtual
+async def test_only_a_follow_of_no_older_attempt_unseals(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    async with node.running():
+        await node.reach(StaySealed(epoch=2, attempt=SECOND))
+        for older in (None, FIRST):
+            node.executor.pursue(FOLLOW, attempt=older)
+            await node.until(lambda: node.executor.standing().failures >= 2)
+            assert "follow 2" not in node.server.calls
+            assert node.executor.standing().sealed is not None
+        node.executor.pursue(FOLLOW, attempt=SECOND)
+        await node.until(lambda: node.executor.standing().settled, within_s=1.0)
+        assert streams(node)
+        assert LocalStore.load(tmp_path).record.seal is None
+
+
+@virtual
+async def test_lower_attempt_does_not_seal_again(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    async with node.running():
+        await node.reach(StaySealed(epoch=2, attempt=SECOND))
+        node.executor.pursue(StaySealed(epoch=2, attempt=FIRST))
+        await node.until(lambda: node.executor.standing().failures >= 1)
+        sealed = node.executor.standing().sealed
+        assert sealed is not None
+        assert sealed.attempt == SECOND
+
+
+@virtual
+async def test_higher_attempt_reports_anew(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    async with node.running():
+        await node.reach(StaySealed(epoch=2, attempt=FIRST))
+        await node.reach(StaySealed(epoch=2, attempt=SECOND))
+        sealed = node.executor.standing().sealed
+        assert sealed is not None
+        assert sealed.attempt == SECOND
+
+
+@virtual
+async def test_report_ends_with_the_server_and_is_read_again(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    goal = StaySealed(epoch=2, attempt=FIRST)
+    async with node.running():
+        await node.reach(goal)
+        node.server.crash()
+        assert node.executor.standing().sealed is None
+        node.executor.pursue(goal)
+        await node.until(lambda: node.executor.standing().sealed is not None, within_s=2.0)
+        assert "start as replica of None" in node.server.calls
+
+
+@virtual
+async def test_seal_survives_the_daemon(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    async with node.running():
+        await node.reach(StaySealed(epoch=2, attempt=SECOND))
+    again = Node(ME, node.server.net, led_by_node_2(), tmp_path)
+    again.server.as_cluster().now_running(primary=False)
+    assert again.executor.standing().sealed_attempt == SECOND
+    async with again.running():
+        again.executor.pursue(FOLLOW, attempt=FIRST)
+        await again.until(lambda: again.executor.standing().failures >= 1)
+        assert not streams(again)
+
+
+@virtual
+async def test_no_report_before_local_wal_is_replayed(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.REPLICA)
+    node.server.faults.never_replays = True
+    async with node.running():
+        node.executor.pursue(StaySealed(epoch=2, attempt=FIRST))
+        await elapse(30)
+        assert node.executor.standing().sealed is None
+        node.server.faults.never_replays = False
+        await node.until(lambda: node.executor.standing().sealed is not None)
+
+
+@virtual
+async def test_sealed_primary_is_stopped_for_good_first(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.PRIMARY)
+    async with node.store.opening(1):
+        pass
+    async with node.running():
+        await node.reach(StaySealed(epoch=2, attempt=FIRST))
+        assert node.store.record.released_epoch == 1
+        assert "stop immediate" in node.server.calls
+        assert not node.server.primary
