@@ -22,12 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up")
     parser.add_argument("--quiet", action="store_true", help="only the totals")
+    parser.add_argument("--wal", action="store_true", help="run the real log's code on torn disks")
     options = parser.parse_args(argv)
     totals: Counter[str] = Counter()
     started = time.monotonic()
     for seed in range(options.seed, options.seed + options.runs):
         try:
-            outcome = run_seed(seed)
+            outcome = run_seed(seed, wal=options.wal)
         except RunFailed as failure:
             print(f"seed {seed}: {failure}")
             return 1

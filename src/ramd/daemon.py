@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,26 +56,34 @@ async def _main(config: Config, config_path: Path, ready: Callable[[], None]) ->
         events.emit(events.ConfigWarning(key=warning.partition(":")[0], what=warning))
     api = _api(host, config, loop)
     if api is not None:
-        api.start()
+        api.bind()
     events.emit(
         events.DaemonStarted(
             version=host.daemon.version, node_id=config.node_id, node_name=config.node_name
         )
     )
-    # What was imported stays for good: no collection has to walk it again.
-    gc.collect()
-    gc.freeze()
-    ready()
     try:
-        return await _live(host, config, stop)
+        return await _live(host, config, stop, _serving(api, ready))
     finally:
         if api is not None:
             await asyncio.to_thread(api.stop)
 
 
-async def _live(host: Host, config: Config, stop: asyncio.Future[str]) -> int:
+async def _serving(api: ApiServer | None, ready: Callable[[], None]) -> None:
+    """Nothing waits for the API, which takes longer to import than to join the group."""
+    if api is not None:
+        await asyncio.to_thread(api.await_served)
+    # What was imported stays for good: no collection has to walk it again.
+    gc.freeze()
+    gc.enable()
+    ready()
+
+
+async def _live(
+    host: Host, config: Config, stop: asyncio.Future[str], serving: Coroutine[Any, Any, None]
+) -> int:
     """Enter the cluster that is stored or listed, if any, and stay until told to stop."""
-    work = {asyncio.create_task(host.run())}
+    work = {asyncio.create_task(host.run()), asyncio.create_task(serving)}
     if host.expects_cluster():
         members = config.members() if config.forms_cluster else ()
         work.add(asyncio.create_task(host.enter(members, secret_file(config))))

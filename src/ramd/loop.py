@@ -66,6 +66,7 @@ class ControlLoop:
         self._told = Told()
         self._sent = (0, Observation(node_id=parts.me, boot=0, taken_ns=0))
         self._sent_beat: tuple[int, Directive | None] = (0, None)
+        self._news = False
         parts.consensus.receive("observe", self._on_observation)
         parts.consensus.receive("beat", self._on_beat)
 
@@ -97,7 +98,7 @@ class ControlLoop:
             lease=lease,
             loop_lag_ms=parts.consensus.status().loop_lag_ms,
         )
-        parts.coordinator.hear(observation, now_ns)
+        self._news |= parts.coordinator.hear(observation, now_ns)
         wake_ns = parts.coordinator.beat(now_ns)
         # Deciding may have changed term or state: everything below looks at what is now.
         status = parts.consensus.status()
@@ -131,7 +132,8 @@ class ControlLoop:
         parts.executor.pursue(goal, attempt=attempt)
 
     def _lead(self, status: GroupStatus, now_ns: int) -> None:
-        """The coordinator tells every other node, and itself."""
+        """The coordinator tells every other node, and itself: at each beat, and at once when what
+        it wants or what is definite of any node has changed."""
         parts = self._parts
         directive = parts.coordinator.directive
         if directive is None:
@@ -139,9 +141,11 @@ class ControlLoop:
         board = tuple(parts.coordinator.heard.values())
         self._told = Told(directive=directive, term=status.term, heard_ns=now_ns, board=board)
         sent_ns, sent = self._sent_beat
-        if directive == sent and now_ns - sent_ns < BEAT_MS * NS_PER_MS * 9 // 10:
+        fresh = directive == sent and not self._news
+        if fresh and now_ns - sent_ns < BEAT_MS * NS_PER_MS * 9 // 10:
             return
         self._sent_beat = (now_ns, directive)
+        self._news = False
         state = parts.consensus.state()
         beat = Beat(
             directive=directive,
@@ -173,6 +177,7 @@ class ControlLoop:
             return
         now_ns = self._parts.clock()
         if observation.node_id == sender and self._parts.coordinator.hear(observation, now_ns):
+            self._news = True
             self._wake.set()
 
     def _on_beat(self, sender: int, payload: bytes) -> None:

@@ -88,7 +88,7 @@ class RamdService:
                 (config.state_dir / DESTROYED_MARK).unlink(missing_ok=True)
                 for plan in plans[1:]:
                     made.launch(plan)
-                await self._host.enter(tuple(plan.member for plan in plans), secret_file)
+                await self._enter(made, plans, secret_file)
                 await self._until(lambda: self._created(made, plans))
         except (RamdError, TimeoutError, OSError) as error:
             await self._undo(made, fresh=fresh)
@@ -109,15 +109,24 @@ class RamdService:
             replica_nodes=replicas,
         )
 
+    async def _enter(
+        self, made: formation.Made, plans: tuple[formation.NodePlan, ...], secret_file: Path
+    ) -> None:
+        """Form the group; given up at once when a daemon that was started for it has ended."""
+        members = tuple(plan.member for plan in plans)
+        entering = asyncio.ensure_future(self._host.enter(members, secret_file))
+        try:
+            while not entering.done():
+                _require_alive(made, plans)
+                await asyncio.wait({entering}, timeout=LOOK_S)
+            entering.result()
+        finally:
+            entering.cancel()
+            await asyncio.wait({entering})
+
     def _created(self, made: formation.Made, plans: tuple[formation.NodePlan, ...]) -> bool | None:
         """True once the primary accepts writes and every other node streams from it."""
-        fallen = made.fallen()
-        if fallen is not None:
-            plan = plans[1:][fallen[0]]
-            raise Unavailable(
-                f"the daemon of {plan.member.name} ended with status {fallen[1]}:"
-                f" {formation.last_lines(plan.log_file)}"
-            )
+        _require_alive(made, plans)
         return all_serve(self._host.picture) or None
 
     async def _undo(self, made: formation.Made, *, fresh: bool) -> None:
@@ -274,7 +283,7 @@ def serves(observation: Observation, state: ClusterState) -> bool:
 
 
 def all_serve(picture: Snapshot) -> bool:
-    """One primary serves and every other member streams from it."""
+    """One primary serves and every other member streams from it, by the word of either end."""
     state = picture.state
     if state.reign is None:
         return False
@@ -282,7 +291,22 @@ def all_serve(picture: Snapshot) -> bool:
     if primary is None or not serves(primary.observation, state):
         return False
     others = {m.node_id for m in state.members} - {state.reign.node_id}
-    return others <= set(primary.observation.streaming_replicas)
+    heard = (picture.of(node) for node in others - set(primary.observation.streaming_replicas))
+    return all(
+        replica is not None and replica.observation.upstream == state.reign.node_id
+        for replica in heard
+    )
+
+
+def _require_alive(made: formation.Made, plans: tuple[formation.NodePlan, ...]) -> None:
+    """Every daemon that create started still runs. Raises Unavailable with one's last words."""
+    fallen = made.fallen()
+    if fallen is not None:
+        plan = plans[1:][fallen[0]]
+        raise Unavailable(
+            f"the daemon of {plan.member.name} ended with status {fallen[1]}:"
+            f" {formation.last_lines(plan.log_file)}"
+        )
 
 
 def _holds_data(directory: Path) -> bool:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ramd.api.serve import ApiServer
-from ramd.domain.errors import ConfigError, Refused
+from ramd.domain.errors import ConfigError, RamdError, Refused
 from tests.api.harness import FakeService, control_loop, serving
 from tests.support.ports import free_port
 from tests.support.wait import wait_for
@@ -52,6 +52,34 @@ def test_port_zero_takes_a_free_one() -> None:
             socket.create_connection(("127.0.0.1", server.port), timeout=10).close()
         finally:
             server.stop()
+
+
+def test_who_asks_before_it_is_served_is_answered_then() -> None:
+    with control_loop() as loop:
+        server = ApiServer(FakeService(), control_loop=loop, bind="127.0.0.1", port=0)
+        server.bind()
+        try:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+                client.sendall(b"GET /liveness HTTP/1.0\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+            server.await_served()
+        finally:
+            server.stop()
+
+
+def test_stop_before_it_is_served_ends_the_thread() -> None:
+    with control_loop() as loop:
+        server = ApiServer(FakeService(), control_loop=loop, bind="127.0.0.1", port=0)
+        server.bind()
+        server.stop()
+        assert not server.alive
+        wait_for(lambda: not http_threads(), 60, "the thread has ended")
+        with pytest.raises(RamdError, match="did not start"):
+            server.await_served()
+
+
+def http_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ramd-http"]
 
 
 def test_ipv6() -> None:

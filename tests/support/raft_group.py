@@ -27,9 +27,10 @@ from pgraft.core.types import (
 from tests.simulation.checkers import Checker, CheckFailed, all_checkers
 from tests.support.raft_clock import DriftingClock
 from tests.support.raft_faults import Faults
-from tests.support.raft_host import MS, Host, Process, grant_of
+from tests.support.raft_host import MS, Host, Process, Setup, grant_of
 from tests.support.raft_network import Network
-from tests.support.raft_store import Image
+from tests.support.raft_store import Image, MemoryStore, Store
+from tests.support.raft_wal_store import WalStore
 
 CHAOS_NS = 5_000 * MS
 PEACE_NS = 2_500 * MS
@@ -54,15 +55,18 @@ class RunFailed(AssertionError):
     """A seed broke a property; the text says how to run it again."""
 
 
-def run_seed(seed: int, *, checkers: Sequence[Checker] | None = None) -> Outcome:
-    """Run one seed; RunFailed if a property broke or the group did not recover."""
-    group = Group(seed, checkers if checkers is not None else all_checkers())
+def run_seed(seed: int, *, wal: bool = False) -> Outcome:
+    """Run one seed; RunFailed if a property broke or the group did not recover.
+
+    `wal`: on the real log's code over disks that tear, instead of the simple store.
+    """
+    group = Group(seed, all_checkers(), WalStore if wal else MemoryStore)
     try:
         group.run()
     except (CheckFailed, SafetyViolation, AssertionError, ValueError) as failure:
         raise RunFailed(
             f"{type(failure).__name__} at {group.now / 1e9:.3f} s: {failure}\n"
-            f"again: python -m tools.sim --seed {seed}"
+            f"again: python -m tools.sim --seed {seed}" + (" --wal" if wal else "")
         ) from failure
     return Outcome(seed=seed, counts=dict(sorted(group.counts.items())))
 
@@ -70,7 +74,9 @@ def run_seed(seed: int, *, checkers: Sequence[Checker] | None = None) -> Outcome
 class Group:
     """N hosts and everything between them; `now` is true time in ns."""
 
-    def __init__(self, seed: int, checkers: Sequence[Checker]) -> None:
+    def __init__(
+        self, seed: int, checkers: Sequence[Checker], store: Callable[[NodeId], Store]
+    ) -> None:
         self.now = 0
         self.rng = random.Random(f"group {seed}")
         self.counts: dict[str, int] = Counter()
@@ -78,7 +84,7 @@ class Group:
         self.network = Network(random.Random(f"network {seed}"))
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self.hosts = self._build()
+        self.hosts = self._build(store)
 
     def later(self, delay_ns: int, action: Callable[[], None]) -> None:
         """Run an action after a delay in true time."""
@@ -114,16 +120,17 @@ class Group:
         """Hosts whose core believes that it leads."""
         return [h for h in self.hosts.values() if h.process and _leads(h.process.raft)]
 
-    def _build(self) -> dict[NodeId, Host]:
+    def _build(self, store: Callable[[NodeId], Store]) -> dict[NodeId, Host]:
         size = self.rng.choice((3, 3, 5))
         nodes = [NodeId(n) for n in range(1, size + 1)]
         limit = int(TIMING.drift * 1_000_000)
+        setup = Setup(config=founding(nodes), timing=TIMING, store=store)
         hosts = {}
         for node in nodes:
             # The extremes break first, so they come up often.
             ppm = self.rng.choice((-limit, limit, self.rng.randint(-limit, limit)))
             clock = DriftingClock(offset_ns=self.rng.randrange(10**15), ppm=ppm)
-            hosts[node] = Host(self, node, founding(nodes), TIMING, clock)
+            hosts[node] = Host(self, node, clock, setup)
         return hosts
 
     def _run_until(self, end: int) -> None:
@@ -151,8 +158,9 @@ class Group:
                 checker.on_read_asked(host.node, context)
             process.attempt(lambda raft, now: raft.read_index(context, now))
         else:
-            data = self.rng.randbytes(self.rng.choice((1, 8, 300)))
-            process.attempt(lambda raft, now: raft.propose(data, now))
+            for _ in range(self.rng.choice((1, 1, 2, 8))):
+                data = self.rng.randbytes(self.rng.choice((1, 8, 300)))
+                process.attempt(lambda raft, now, data=data: raft.propose(data, now))
 
     def _coordinate(self, process: Process) -> None:
         """Move the lease, or come back at the very moment when it may be moved."""

@@ -30,7 +30,7 @@ from pgraft.core.types import (
 )
 from tests.simulation.checkers.base import Applied, Checker
 from tests.support.raft_clock import DriftingClock
-from tests.support.raft_store import Image, MemoryStore, Store
+from tests.support.raft_store import Image, Store
 
 MS = 1_000_000
 
@@ -64,17 +64,24 @@ class Durable:
     released_epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What all nodes of a group have in common; `store` makes a blank disk for a node."""
+
+    config: Config
+    timing: Timing
+    store: Callable[[NodeId], Store]
+
+
 class Host:
     """One node. `alive` False: the process is gone; `paused_until`: it stands still."""
 
-    def __init__(
-        self, world: World, node: NodeId, config: Config, timing: Timing, clock: DriftingClock
-    ) -> None:
+    def __init__(self, world: World, node: NodeId, clock: DriftingClock, setup: Setup) -> None:
         self.world = world
         self.node = node
         self.clock = clock
-        self.durable = Durable(MemoryStore())
-        self._founding = (config, timing)
+        self.durable = Durable(setup.store(node))
+        self._setup = setup
         self.process: Process | None = None
 
     @property
@@ -85,7 +92,7 @@ class Host:
     def start(self) -> None:
         """A new process, from what is on disk."""
         assert self.process is None
-        config, timing = self._founding
+        config, timing = self._setup.config, self._setup.timing
         world = self.world
         for checker in world.checkers:
             checker.on_restart(self.node)

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgraft.core.types import Config, Entry, HardState, Ready, Recovered, Term
+from pgraft.core.types import Config, Entry, HardState, NodeId, Ready, Recovered, Term
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Store(Protocol):
 class MemoryStore:
     """Batches in a list; a crash keeps a random prefix of those that were not synced."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: NodeId) -> None:
         self.durable = Image()
         self._unsynced: list[Ready] = []
 

@@ -12,7 +12,7 @@ APPEND_ENTRIES_MAX = 64
 APPEND_BYTES_MAX = 256 * 1024
 """Estimated bytes of entries in one Append; one entry always fits, however large."""
 
-ENTRY_BYTES_MAX = 1024 * 1024
+ENTRY_BYTES_MAX = 512 * 1024
 """Bytes of one proposal; larger ones are refused."""
 
 ENTRY_OVERHEAD_BYTES = 64

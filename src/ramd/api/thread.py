@@ -33,15 +33,14 @@ class PatientServer(uvicorn.Server):
         self._told = asyncio.Event()
 
     async def main_loop(self) -> None:
-        """Until `should_exit`. Each look at count 0 also renews the Date header."""
-        while not await self.on_tick(0):
+        """Until it is told to stop. Each look, always at count 0, also renews the Date header."""
+        while not self._told.is_set() and not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._told.wait()
 
     def tell(self) -> None:
         """Stop now. In the server's own loop."""
-        self.should_exit = True
         self._told.set()
 
 
@@ -72,8 +71,11 @@ async def serve(server: PatientServer, listener: socket.socket, order: Order) ->
     """Serve `listener` until told to stop; `order` learns when requests are answered."""
     loop = asyncio.get_running_loop()
     order.attach(lambda: loop.call_soon_threadsafe(server.tell))
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():  # ends with start-up or with its failure
-        await asyncio.sleep(0.005)
-    order.settle(served=server.started)
-    await serving
+    try:
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():  # ends with start-up or its failure
+            await asyncio.sleep(0.005)
+        order.settle(served=server.started)
+        await serving
+    finally:
+        order.detach()

@@ -114,6 +114,12 @@ class Memory:
     """Highest epoch whose primary this daemon has heard serving since it started."""
     serving_since_ns: int | None = None
     """Since when, without a gap, the primary of the present epoch is heard serving."""
+    epoch: int = 0
+    """The present epoch when this was folded."""
+    epoch_since_ns: int = 0
+    """When this daemon first saw that epoch."""
+    quick_ends: int = 0
+    """Epochs in a row before it that a node got again itself and that soon ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

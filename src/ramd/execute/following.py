@@ -25,6 +25,7 @@ from ramd.policy.lineage import Advice, Rejoin, how_to_rejoin
 async def follow_absent(work: Work) -> Step:
     """Clone the primary; what comes out is started and judged like any other directory."""
     upstream = await _permitted(work)
+    await _need_source(work, upstream)
     begun_ns = work.ports.clock()
     work.say(f"cloning from node {upstream.node_id}", rejoining=True)
     with work.interruptible():

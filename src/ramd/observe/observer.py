@@ -28,6 +28,10 @@ from ramd.domain.server import ControlState, DataDirectory, Server, ServerFacts
 NS_PER_MS = 1_000_000
 PROBE_GRACE_MS = 500
 """A probe bounds itself; this much later it is cut off from outside."""
+QUICK_MS = 100
+QUICK_LOOKS_MAX = 3
+"""After a change a replica that streams from nobody yet is looked at again this soon, then after
+twice the time: it begins to stream within moments, and people and the coordinator wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class Cache:
     """The directory may have changed since it was inspected."""
     exited: bool = False
     """The last server was seen to exit, and the directory has not been inspected since."""
+    quick_looks: int = 0
+    """How often it was looked at sooner than the pace says since it was last touched."""
 
 
 class Observer:
@@ -88,6 +94,7 @@ class Observer:
     def touch(self) -> None:
         """The server or its directory may have changed: probe or inspect now."""
         self._cache.stale = True
+        self._cache.quick_looks = 0
         self._look.set()
         self._watch.set()
 
@@ -214,22 +221,34 @@ class Observer:
     async def _look_repeatedly(self) -> None:
         while True:
             self._look.clear()
-            before = (self._data(), self._state(), self._facts.role)
+            before, streams = self._seen(), self._streams()
             if self._server.running:
                 self._watch.set()
                 await self._probe()
             elif self._cache.stale or self._cache.directory is None:
                 await self._inspect()
-            after = (self._data(), self._state(), self._facts.role)
+            after = self._seen()
             if after != before:
                 role = after[2] or "no role"
                 events.emit(events.ServerSeen(state=after[1], role=role, data=after[0]))
+            if (after, self._streams()) != (before, streams):
                 self._wake()
             await self._pause()
 
+    def _seen(self) -> tuple[DataKind, ServerState, ServerRole | None]:
+        return self._data(), self._state(), self._facts.role
+
+    def _streams(self) -> tuple[int | None, tuple[int, ...]]:
+        return self._facts.upstream, self._facts.streaming_replicas
+
     async def _pause(self) -> None:
+        cache, interval_ms = self._cache, self._pace.interval_ms
+        lonely = self._facts.role is ServerRole.REPLICA and self._facts.upstream is None
+        if lonely and cache.quick_looks < QUICK_LOOKS_MAX:
+            interval_ms = min(interval_ms, QUICK_MS * 2**cache.quick_looks)
+            cache.quick_looks += 1
         try:
-            async with asyncio.timeout(self._pace.interval_ms / 1000):
+            async with asyncio.timeout(interval_ms / 1000):
                 await self._look.wait()
         except TimeoutError:
             return

@@ -17,6 +17,7 @@ from ramd.domain.decision import ClusterView, SealAttempt, Verdict
 from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.observation import DataKind
 from ramd.policy.candidates import Field, judge, last_known_lsn, reasons
+from ramd.policy.memory import restart_pause_ns
 from ramd.policy.picture import (
     NS_PER_MS,
     cold,
@@ -101,6 +102,10 @@ def _ordinary(view: ClusterView, under: SealAttempt, field: Field) -> Choice:
         winner = next((v for v in equal if v.node_id == wanted), equal[0])
         return _promote(view, field, winner, "failover")
     if former.eligible:
+        pause_until_ns = under.begun_ns + restart_pause_ns(view)
+        if view.now_ns < pause_until_ns:
+            reason = f"node {former.node_id} ended soon after its last restart in place: a pause"
+            return _wait(field, pause_until_ns, reason)
         return _restart(field, "no other node may be promoted")
     return Choice(
         outcome=Outcome.NOBODY,

@@ -1,12 +1,20 @@
 """What a daemon remembers between beats so that `decide` can stay a pure function.
 
-Lives here: the fold. Start reading at `remember`.
+Lives here: the fold, and what follows from it about a server that ends again and again. Start
+reading at `remember`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ramd.domain.decision import ClusterView, Memory
 from ramd.policy.picture import serving
+
+QUICK_NS = 30_000_000_000
+"""An epoch that a node got again itself and that ends within this time ended quickly."""
+PAUSE_FIRST_NS = 2_000_000_000
+PAUSE_MAX_NS = 60_000_000_000
 
 
 def remember(view: ClusterView) -> Memory:
@@ -14,11 +22,44 @@ def remember(view: ClusterView) -> Memory:
 
     To be called at each beat, before `decide`, whether or not this node is the coordinator.
     """
-    before, epoch = view.memory, view.state.epoch
+    before, epoch = _of_this_epoch(view), view.state.epoch
     if not serving(view):
-        return Memory(served_epoch=before.served_epoch)
+        return replace(before, serving_since_ns=None)
     since_ns = before.serving_since_ns if before.served_epoch == epoch else None
-    return Memory(
+    return replace(
+        before,
         served_epoch=max(before.served_epoch, epoch),
         serving_since_ns=view.now_ns if since_ns is None else since_ns,
     )
+
+
+def restart_pause_ns(view: ClusterView) -> int:
+    """How long a further restart in place must wait: doubled with each quick end, bounded; 0 for
+    a server that did not just get its own epoch again."""
+    quick = view.memory.quick_ends + _ended_quickly(view, view.memory)
+    if not quick:
+        return 0
+    return min(PAUSE_MAX_NS, PAUSE_FIRST_NS << min(quick - 1, 10))
+
+
+def _of_this_epoch(view: ClusterView) -> Memory:
+    """`view.memory`, with the epoch before counted if another has begun since."""
+    before, epoch = view.memory, view.state.epoch
+    if before.epoch == epoch:
+        return before
+    again = len(view.state.reigns) > 1 and _holder(view, -1) == _holder(view, -2)
+    quick = before.quick_ends + _ended_quickly(view, before, last=-2) if again else 0
+    return replace(before, epoch=epoch, epoch_since_ns=view.now_ns, quick_ends=quick)
+
+
+def _ended_quickly(view: ClusterView, memory: Memory, last: int = -1) -> bool:
+    """The epoch that `memory` is of was a restart in place and is younger than `QUICK_NS`."""
+    if len(view.state.reigns) < 1 - last:
+        return False
+    again = _holder(view, last) == _holder(view, last - 1)
+    known = view.state.reigns[last].epoch == memory.epoch
+    return again and known and view.now_ns - memory.epoch_since_ns < QUICK_NS
+
+
+def _holder(view: ClusterView, position: int) -> int:
+    return view.state.reigns[position].node_id

@@ -184,11 +184,12 @@ def test_memory_never_forgets_an_epoch_that_was_served(seen: ClusterView) -> Non
 
 def test_serving_is_remembered_without_a_gap() -> None:
     first = remember(healthy())
-    assert first == Memory(served_epoch=1, serving_since_ns=NOW_NS)
+    known = Memory(served_epoch=1, epoch=1, epoch_since_ns=NOW_NS)
+    assert first == replace(known, serving_since_ns=NOW_NS)
     later = remember(healthy(now_ns=NOW_NS + MS, memory=first))
     assert later == first
     gap = remember(healthy(now_ns=NOW_NS + 9000 * MS, memory=first))
-    assert gap == Memory(served_epoch=1)
+    assert gap == known
 
 
 def test_a_new_epoch_begins_to_serve_anew() -> None:
