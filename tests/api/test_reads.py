@@ -136,6 +136,17 @@ def test_cluster_status(api: Api) -> None:
     }
 
 
+def test_the_last_decision_is_the_last_that_changed_something(api: Api) -> None:
+    story = healthy()
+    acted = story.state.decisions[-1]
+    held = replace(acted, rule="primary_opening", action="Hold")
+    state = replace(story.state, decisions=(acted, held))
+    api.service.story = replace(story, state=state)
+    assert api.get("/cluster/status").data["last_decision"]["rule"] == "first_primary"
+    api.service.story = replace(story, state=replace(story.state, decisions=(held,)))
+    assert api.get("/cluster/status").data["last_decision"]["rule"] == "primary_opening"
+
+
 def test_status_without_quorum_names_no_coordinator(api: Api) -> None:
     api.service.story = stories.without_quorum(healthy())
     data = api.get("/cluster/status").data

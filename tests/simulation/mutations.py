@@ -58,8 +58,11 @@ def commit_counts_old_terms(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def vote_not_durable(patch: pytest.MonkeyPatch) -> None:
     """A new term or vote alone is not worth a sync."""
-    needed = WriteQueue.needed
-    patch.setattr(WriteQueue, "needed", lambda self, hard, last: needed(self, self._written, last))
+    patch.setattr(
+        WriteQueue,
+        "needed",
+        lambda self, term, vote, last: last > self._handed or self._cut is not None,
+    )
 
 
 @mutation

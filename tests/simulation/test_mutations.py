@@ -14,10 +14,12 @@ from tests.support.raft_group import RunFailed, run_seed
 from tests.unit.pgraft.core import (
     test_attacks,
     test_lease_granter,
+    test_lease_holder,
     test_paper_elections,
     test_paper_replication,
     test_paper_safety,
     test_read_index,
+    test_writes,
 )
 
 SEEDS = 40
@@ -28,15 +30,12 @@ NOTICED_BY_SIMULATION = [
     "append_cuts_what_agrees",
     "follower_commits_unverified",
     "votes_ignore_the_log",
-    "restored_tail_taken_for_durable",
     "read_without_a_round",
-    "read_before_commit_in_term",
     "new_coordinator_does_not_wait",
     "epoch_moves_too_early",
-    "drift_is_forgotten",
-    "release_does_not_latch",
 ]
 RENEWAL = test_lease_granter.TestRenewal()
+READ = test_read_index.TestReadIndex()
 NOTICED_BY_TEST: dict[str, Callable[[], None]] = {
     "commit_counts_old_terms": (
         test_paper_safety.test_5_4_2_an_entry_of_an_older_term_is_not_committed_by_counting
@@ -57,6 +56,12 @@ NOTICED_BY_TEST: dict[str, Callable[[], None]] = {
     "holder_counts_from_the_answer": (
         test_attacks.test_c1_a_slow_answer_does_not_lengthen_the_lease
     ),
+    "restored_tail_taken_for_durable": (
+        test_writes.test_a_restored_tail_is_not_durable_by_the_word_of_its_first_write
+    ),
+    "read_before_commit_in_term": READ.test_a_new_leader_waits_for_a_commit_of_its_own_term,
+    "drift_is_forgotten": test_lease_holder.test_the_drift_is_rounded_against_the_holder,
+    "release_does_not_latch": test_attacks.test_c4a_an_answer_in_flight_does_not_undo_a_fence,
     "renew_after_release": (
         test_attacks.test_c4b_an_old_release_read_late_meets_a_daemon_that_kept_its_word
     ),

@@ -141,6 +141,11 @@ class Process:
         """The node's own clock."""
         return self.host.clock.local(self.host.world.now)
 
+    @property
+    def leads(self) -> bool:
+        """Whether the core believes that it leads; cheaper than its status."""
+        return self.raft._parts.state.leading
+
     def start(self) -> None:
         """Begin to tick and, as the daemon does, to renew what may be held."""
         self._tick_later()
@@ -257,7 +262,7 @@ class Process:
         world.counts["applied"] += 1
         applied = Applied(
             node=self.host.node,
-            term=self.raft.status().term,
+            term=self.raft._parts.state.term,
             entry=entry,
             disks=world.disks(),
         )
@@ -276,7 +281,7 @@ class Process:
                 checker.on_read_done(self.host.node, read.context, read.index)
 
     def _log(self) -> Sequence[Entry]:
-        """The core's log; the only place where the simulation looks inside."""
+        """The core's log, also what is not durable."""
         return self.raft._parts.state.log._entries
 
     def _watch_lease(self) -> None:

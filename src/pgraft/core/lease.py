@@ -58,6 +58,11 @@ class Granter:
         self._since_ns: Nanos = state.now
         self._silent_until_round = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether renewals wait for a round."""
+        return bool(self._pending)
+
     def seal(self, epoch: int) -> None:
         """The host compares positions to end `epoch`: no renewal of it is answered from now on."""
         self._sealed = epoch

@@ -155,7 +155,7 @@ class Raft:
             parts.holder.observe(log.grant)
             parts.granter.moved()
         batch = NO_BATCH
-        if log.writes.needed(state.hard_state, log.last_index):
+        if log.writes.needed(state.term, state.vote, log.last_index):
             loopback = out.take_loopback()
             batch = log.writes.take(state.hard_state, log.last_index, state.now, loopback)
         elif not log.writes.in_flight:
@@ -239,9 +239,10 @@ class Raft:
         number = parts.rounds.begin()
         if number is not None:
             parts.replication.beat(number)
-        confirmed = parts.rounds.confirmed()
-        parts.reads.on_round(confirmed)
-        parts.granter.on_round(confirmed)
+        if parts.reads.waiting or parts.granter.waiting:
+            confirmed = parts.rounds.confirmed()
+            parts.reads.on_round(confirmed)
+            parts.granter.on_round(confirmed)
         # Answers to our own renewals: they cause no further message to ourselves.
         self._step_local()
 

@@ -92,6 +92,11 @@ class Reads:
         self._pending: list[_Pending] = []
         self._forwarded: dict[int, _Forwarded] = {}
 
+    @property
+    def waiting(self) -> bool:
+        """Whether reads wait for a round, or for a commit before it."""
+        return bool(self._pending)
+
     def ask(self, context: int) -> None:
         """A read of this node: served here by a leader, else forwarded to it.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pgraft.core.types import HardState, Index, Message, Nanos
+from pgraft.core.types import HardState, Index, Message, Nanos, NodeId, Term
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,16 +70,15 @@ class WriteQueue:
         for flight in self._flights:
             flight.last = min(flight.last, Index(first - 1))
 
-    def needed(self, hard_state: HardState, last: Index) -> bool:
+    def needed(self, term: Term, vote: NodeId, last: Index) -> bool:
         """Whether something must be written: entries, a truncation, a new term or vote.
 
         A commit index that moved alone is not worth a sync (Raft Figure 2 keeps it volatile).
         """
-        ballot = (hard_state.term, hard_state.vote)
         return (
             last > self._handed
             or self._cut is not None
-            or ballot != (self._written.term, self._written.vote)
+            or (term, vote) != (self._written.term, self._written.vote)
         )
 
     def take(

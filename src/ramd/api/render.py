@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from ramd.api.picture import NodePicture, Picture
+from ramd.domain.decision import Hold
 from ramd.domain.lsn import format_lsn
 from ramd.domain.model import ClusterState, DecisionRecord, Member
 from ramd.domain.service import (
@@ -82,7 +83,7 @@ def cluster_status(snapshot: Snapshot, picture: Picture, now_unix_ms: int) -> St
         cluster_status=cast("ClusterHealthWord", picture.status),
         reason=picture.reason,
         system_id=state.system_id or None,
-        last_decision=_decision(state.decisions[-1]) if state.decisions else None,
+        last_decision=_last_decision(state.decisions),
         nodes=nodes(snapshot, picture, now_unix_ms).nodes,
     )
 
@@ -173,6 +174,13 @@ def _worst_lag_ms(picture: Picture) -> int | None:
         if one.healthy and one.member.node_id != picture.primary_id and one.lag_seconds is not None
     ]
     return round(max(lags) * 1000) if lags else None
+
+
+def _last_decision(decisions: tuple[DecisionRecord, ...]) -> DecisionView | None:
+    """The newest that changed something; where nothing ever did, the newest."""
+    acted = [record for record in decisions if record.action != Hold.__name__]
+    kept = acted or decisions
+    return _decision(kept[-1]) if kept else None
 
 
 def _decision(record: DecisionRecord) -> DecisionView:

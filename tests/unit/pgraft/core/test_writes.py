@@ -19,26 +19,30 @@ def take(writes: WriteQueue, last: int, hard_state: HardState | None = None, now
     return batch.token
 
 
+def needed(writes: WriteQueue, last: int, term: int = 0, vote: int = 0) -> bool:
+    return writes.needed(Term(term), NodeId(vote), Index(last))
+
+
 def test_what_was_recovered_is_durable() -> None:
     writes = queue(7)
     assert writes.stable == 7
-    assert not writes.needed(HardState(), Index(7))
+    assert not needed(writes, 7)
     assert not writes.in_flight
     assert writes.stalled_ns(100) == 0
 
 
 def test_entries_a_new_ballot_or_a_cut_need_a_write() -> None:
-    assert queue().needed(HardState(), Index(1))
-    assert queue().needed(HardState(term=Term(1)), Index(0))
-    assert queue().needed(HardState(vote=NodeId(1)), Index(0))
+    assert needed(queue(), 1)
+    assert needed(queue(), 0, term=1)
+    assert needed(queue(), 0, vote=1)
     cut = queue(3)
     cut.cut(Index(3))
-    assert cut.needed(HardState(), Index(2))
+    assert needed(cut, 2)
 
 
 def test_a_commit_index_alone_is_not_worth_a_sync() -> None:
     writes = queue(3)
-    assert not writes.needed(HardState(commit=Index(3)), Index(3))
+    assert not needed(writes, 3)
     batch = writes.take(HardState(commit=Index(3)), Index(4), 0, ())
     assert batch.hard_state == HardState(commit=Index(3)), "but it travels with what is written"
 
@@ -104,7 +108,7 @@ def test_of_two_cuts_the_deeper_one_is_written() -> None:
 def test_what_was_never_handed_out_needs_no_cut_on_disk() -> None:
     writes = queue(3)
     writes.cut(Index(5))
-    assert not writes.needed(HardState(), Index(3))
+    assert not needed(writes, 3)
     assert writes.stable == 3
 
 

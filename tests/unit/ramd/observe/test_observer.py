@@ -20,7 +20,7 @@ from ramd.domain.observation import (
     ServerState,
     Standing,
 )
-from ramd.domain.server import ControlState, ServerFacts, StopMode
+from ramd.domain.server import ControlState, ServerFacts, StopMode, Upstream
 from ramd.observe.observer import Identity, Observer, Pace
 from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
 from tests.support.virtual_time import clock_ns, elapse, virtual
@@ -148,6 +148,52 @@ async def test_restart_is_watched_again() -> None:
         watched.server.crash()
         await elapse(0.01)
         assert watched.wakes
+
+
+def pair() -> tuple[FakeServer, FakeServer]:
+    """A replica and its primary, which nobody reaches yet."""
+    net = FakeNet()
+    upstream = Upstream(node_id=2, host="node2", port=5432)
+    first = FakeServer(2, net).as_cluster().now_running(primary=True)
+    net.cut.add(2)
+    return FakeServer(1, net).as_cluster().now_running(primary=False, upstream=upstream), first
+
+
+@virtual
+async def test_replica_that_begins_to_stream_is_noticed_soon_after_a_change() -> None:
+    replica, _ = pair()
+    async with Watched(replica).running() as watched:
+        await elapse(5)
+        watched.observer.touch()
+        await elapse(0.05)
+        replica.net.cut.clear()
+        watched.wakes.clear()
+        await elapse(0.1)
+        assert watched.now().upstream == 2
+        assert watched.wakes, "the loop is told"
+
+
+@virtual
+async def test_replica_of_nobody_is_not_looked_at_in_haste_for_ever() -> None:
+    replica, _ = pair()
+    async with Watched(replica).running():
+        await elapse(5)
+        replica.calls.clear()
+        await elapse(30)
+        assert 28 <= replica.calls.count("probe") <= 31
+
+
+@virtual
+async def test_stream_that_a_primary_sees_begin_or_end_wakes_the_loop() -> None:
+    replica, first = pair()
+    async with Watched(first).running() as watched:
+        for there in (True, False):
+            watched.wakes.clear()
+            (first.net.cut.discard if there else first.net.cut.add)(2)
+            await elapse(1.5)
+            assert watched.now().streaming_replicas == ((1,) if there else ())
+            assert len(watched.wakes) == 1
+    assert replica.running
 
 
 @virtual

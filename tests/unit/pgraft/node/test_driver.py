@@ -1,0 +1,107 @@
+"""The driver's own order of things, seen by a core that only takes notes."""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import cast
+
+from pgraft.core.raft import Raft
+from pgraft.core.types import Entry, Heartbeat, Index, Nanos, NodeId, Term
+from pgraft.identity import Founder, Identity
+from pgraft.net.memory import MemoryNetwork
+from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
+from pgraft.storage import wal
+from pgraft.storage.disk import OsDisk
+from pgraft.storage.segment import Owner
+from tests.support.wait import wait_for_async
+
+BEAT = Heartbeat(term=Term(1), commit=Index(0), round=1)
+OWNER = Owner(cluster_id="c" * 32, node=1, uuid="a" * 32)
+
+
+class Notes:
+    """A core that is always due and never has anything to do."""
+
+    def __init__(self, calls: list[str], fail: str = "") -> None:
+        self.calls = calls
+        self.fail = fail
+        self.due_ns: Nanos = 0
+
+    def _note(self, what: str) -> None:
+        self.calls.append(what)
+        if what == self.fail:
+            raise RuntimeError(f"a bug in {what}")
+
+    def step(self, sender: NodeId, message: object, now: Nanos) -> None:
+        self._note("step")
+
+    def tick(self, now: Nanos) -> None:
+        self._note("tick")
+        self.due_ns = now + 60_000_000_000
+
+    def link(self, peer: NodeId, up: bool, now: Nanos) -> None:
+        self._note("link")
+
+    def ready(self) -> None:
+        self._note("ready")
+
+    def next_deadline(self) -> Nanos:
+        return self.due_ns
+
+
+def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> Driver:
+    disk = OsDisk(directory)
+    wal.create(disk, OWNER)
+    log, _ = wal.recover(disk, OWNER)
+    founders = (Founder(node=NodeId(1), address="h:1"),)
+    identity = Identity(node=NodeId(1), uuid="a" * 32, cluster_name="test", founders=founders)
+
+    def apply(entry: Entry) -> None:
+        raise AssertionError("nothing is committed here")
+
+    return Driver(
+        cast(Raft, notes),
+        log,
+        MemoryNetwork(random.Random(0)).transport(identity),
+        DriverEvents(
+            apply=apply, read=lambda _: None, event=lambda _: None, failed=failures.append
+        ),
+        clock=boottime_ns,
+        beat_ns=60_000_000_000,
+    )
+
+
+async def test_after_a_pause_what_came_meanwhile_is_heard_before_time_is_told(
+    tmp_path: Path,
+) -> None:
+    notes = Notes([])
+    driver = driver_of(notes, tmp_path, [])
+    notes.due_ns = boottime_ns() + 60_000_000_000
+    driver.start()
+    await wait_for_async(lambda: notes.calls == ["ready"], 5, "the driver waits for its timer")
+    notes.due_ns = 0
+    driver.on_timer(PAUSE_NS + 1)
+    asyncio.get_running_loop().call_soon(driver.on_message, NodeId(2), BEAT)
+    await wait_for_async(lambda: "tick" in notes.calls, 5, "time is told in the end")
+    assert notes.calls.index("step") < notes.calls.index("tick")
+    assert driver.lag.max_ns > PAUSE_NS
+    await driver.stop()
+
+
+async def test_a_fault_of_the_core_at_any_input_stops_the_driver_for_good(tmp_path: Path) -> None:
+    for fail in ("step", "link", "tick", "ready"):
+        failures: list[BaseException] = []
+        notes = Notes([], fail)
+        (tmp_path / fail).mkdir()
+        driver = driver_of(notes, tmp_path / fail, failures)
+        driver.start()
+        driver.on_message(NodeId(2), BEAT)
+        driver.on_link(NodeId(2), False)
+        await wait_for_async(lambda: failures, 5, f"the fault in {fail} is told")  # noqa: B023
+        seen = list(notes.calls)
+        driver.on_message(NodeId(2), BEAT)
+        driver.wake()
+        driver.on_timer(0)
+        await driver.stop()
+        assert notes.calls == seen, "nothing is asked of the core any more"
+        assert [str(error) for error in failures] == [f"a bug in {fail}"]
