@@ -145,7 +145,7 @@ class LocalCluster:
 
 
 def await_api(cluster: LocalCluster, node: int, deadline_s: float = 60) -> None:
-    """Returns once a node's daemon answers /health. Raises ClusterError, at once if it has ended."""
+    """Wait until a node's daemon answers /health. Raises ClusterError, at once if it has ended."""
 
     def answers() -> bool:
         ended = cluster.processes.exit_status(node)

@@ -45,6 +45,7 @@ class Processes:
 
     def spawn(self, node: int) -> None:
         """Start a node's daemon with the same command line as ever."""
+        self._reap(node, timeout_s=5)
         command = [sys.executable, "-m", "ramd", "--config", str(self._places.conf(node))]
         with self._places.output(node).open("ab") as sink:
             self._daemons[node] = subprocess.Popen(
@@ -120,11 +121,11 @@ class Processes:
         self._reap(node)
         return alive(pid)
 
-    def _reap(self, node: int) -> None:
+    def _reap(self, node: int, timeout_s: float = 0.01) -> None:
         daemon = self._daemons.get(node)
         if daemon is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(timeout=0.01)
+                daemon.wait(timeout=timeout_s)
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -163,7 +164,7 @@ def working_directories() -> Iterator[tuple[int, str]]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                cwd = os.readlink(f"/proc/{entry.name}/cwd").removesuffix(" (deleted)")
+                cwd = str(Path(entry.path, "cwd").readlink()).removesuffix(" (deleted)")
                 if alive(int(entry.name)):
                     yield int(entry.name), cwd
 

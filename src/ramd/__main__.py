@@ -39,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _load(options: Options) -> Config:
     from ramd.config.load import load
+    from ramd.postgres.binaries import find_postgres
 
-    return load(options.config, os.environ, options.as_keys())
+    config = load(options.config, os.environ, options.as_keys())
+    if config.postgresql_bin_dir is not None:  # named by a person, so judged before anything else
+        find_postgres(config.postgresql_bin_dir)
+    return config
 
 
 def _validate(options: Options) -> int:

@@ -26,6 +26,7 @@ from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.formation import CREATED_MARK
 from ramd.link import RAFT_DIR, belongs
 from ramd.membership import refuse_lost_state, save_members
+from ramd.postgres.site import SOCKET_DIR
 from ramd.runtime import Runtime
 
 NS_PER_S = 1_000_000_000
@@ -267,6 +268,7 @@ def clear_state(state_dir: Path, *, remove: bool) -> None:
             raft.rename(state_dir / f"{RAFT_DIR}.aside-{stamp()}")
     for name in OWN_FILES:
         (state_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(state_dir / SOCKET_DIR, ignore_errors=True)  # of a server that is gone
 
 
 def stamp() -> str:

@@ -136,9 +136,10 @@ class ControlLoop:
         it wants or what is definite of any node has changed."""
         parts = self._parts
         directive = parts.coordinator.directive
-        if directive is None:
-            return
         board = tuple(parts.coordinator.heard.values())
+        if directive is None:
+            self._told.board = board
+            return
         self._told = Told(directive=directive, term=status.term, heard_ns=now_ns, board=board)
         sent_ns, sent = self._sent_beat
         fresh = directive == sent and not self._news

@@ -12,6 +12,12 @@ from tests.api import stories
 from tests.api.stories import NOW_NS, healthy, heard, primary_seen, replica_seen, with_heard
 
 CRASHED = replace(primary_seen(), state=ServerState.CRASHED, accepting=False, fenced=True)
+WAITING = DecisionRecord(
+    epoch=0,
+    rule="first_primary_waits",
+    action="Hold",
+    reason="node 1, 2 each have a data directory",
+)
 VERDICTS: list[tuple[Snapshot, str, str]] = [
     (healthy(), HEALTHY, "primary node1 accepts writes, 2 of 2 replicas stream"),
     (stories.without_quorum(healthy()), CRITICAL, "no quorum"),
@@ -20,6 +26,11 @@ VERDICTS: list[tuple[Snapshot, str, str]] = [
         replace(healthy(), state=replace(healthy().state, reigns=())),
         CRITICAL,
         "no primary has been chosen yet",
+    ),
+    (
+        replace(healthy(), state=replace(healthy().state, reigns=(), decisions=(WAITING,))),
+        CRITICAL,
+        "no primary has been chosen yet: node 1, 2 each have a data directory",
     ),
     (with_heard(healthy(), heard(CRASHED)), CRITICAL, "primary node1: server crashed"),
     (

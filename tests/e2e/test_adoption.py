@@ -1,11 +1,11 @@
-"""A server that was there before: its data directory becomes node 1's, and everybody gets its rows."""
+"""A server that was there before: its data directory becomes node 1's, its rows everybody's."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,13 @@ from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
 
 ROWS = set(range(1, 51))
-MAKE_TABLE = (
-    "CREATE TABLE story(row bigint PRIMARY KEY);"
-    " INSERT INTO story SELECT generate_series(1, 50); CHECKPOINT;\n"
-)
+MAKE_TABLE = """CREATE TABLE story(row bigint PRIMARY KEY);
+
+INSERT INTO story SELECT generate_series(1, 50);
+
+CHECKPOINT;
+
+"""
 
 
 def old_server(data_dir: Path) -> Site:
@@ -37,12 +40,12 @@ def old_server(data_dir: Path) -> Site:
     site = open_site(plain_options(data_dir.parent / "old", 1, 1), bin_dir=None)
     asyncio.run(initdb(site))
     site.data_dir.rename(data_dir)
+    shutil.rmtree(data_dir.parent / "old")
     account = site.account
     drop = account.uid if os.geteuid() == 0 else None
     subprocess.run(
         [site.binaries.tool("postgres"), "--single", "-j", "-D", str(data_dir), "postgres"],
-        input=MAKE_TABLE.replace(" INSERT", "\n\n INSERT").replace(" CHECKPOINT", "\n\n CHECKPOINT")
-        + "\n",
+        input=MAKE_TABLE,
         text=True,
         check=True,
         capture_output=True,

@@ -173,9 +173,9 @@ def test_the_other_daemons_live_on_their_own(lone: LocalCluster) -> None:
 
 
 def test_a_second_create_is_refused_on_every_node(lone: LocalCluster) -> None:
-    before = set(os.listdir(lone.root))
+    before = set(lone.root.iterdir())
     for node in NODES:
         body = {"num_nodes": 3}
         status, answer = lone.api(node, "POST", "/cluster/create", body)
         assert (status, answer["error"]) == (409, "cluster_exists"), node
-    assert set(os.listdir(lone.root)) == before
+    assert set(lone.root.iterdir()) == before

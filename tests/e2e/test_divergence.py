@@ -66,7 +66,10 @@ def test_a_half_rewound_directory_is_kept_aside_and_cloned_again(cluster: LocalC
     """A host dies in the middle of a rewind: what is left is never started."""
     primary = primary_of(cluster)
     victim = next(node for node in NODES if node != primary)
-    data_dir, note = cluster.places.data_dir(victim), cluster.places.state_dir(victim) / "local.json"
+    data_dir, note = (
+        cluster.places.data_dir(victim),
+        cluster.places.state_dir(victim) / "local.json",
+    )
     cluster.kill_node(victim)
     local = json.loads(note.read_text())
     note.write_text(json.dumps(local | {"unproven": "rewinding"}))

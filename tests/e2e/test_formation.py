@@ -95,6 +95,11 @@ def test_daemons_started_in_any_order_form_the_cluster_they_list(hosts: LocalClu
 
 
 def test_a_node_tagged_nofailover_is_no_target(hosts: LocalCluster) -> None:
+    def tagged() -> bool:
+        status = hosts.status()
+        return status is not None and bool(status["nodes"][2]["nofailover"])
+
+    wait_for(tagged, SOON_S, "the group knows what node 3's own file says")
     body = {"target_node": 3}
     status, answer = hosts.api(1, "POST", "/cluster/failover", body, timeout_s=60)
     assert (status, answer["error"]) == (409, "no_candidate"), answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 from ramd.postgres.make import initdb
@@ -29,7 +30,7 @@ def no_data(cluster: LocalCluster) -> bool:
 
 def test_another_secret_is_refused_by_name(clusters: Clusters) -> None:
     cluster = listed(clusters, PAIR)
-    (cluster.root / "secret2").write_text("another secret, long enough\n")
+    (cluster.root / "secret2").write_text("another-secret-long-enough\n")
     start_all(cluster)
     for node in PAIR:
         said = says(cluster, node, "secret")
@@ -59,9 +60,11 @@ def test_another_cluster_name_is_refused_by_name(clusters: Clusters) -> None:
 
 
 def old_server(data_dir: Path) -> None:
+    """A fresh data directory that nobody has adopted yet."""
     site = open_site(plain_options(data_dir.parent / "old", 1, 1), bin_dir=None)
     asyncio.run(initdb(site))
     site.data_dir.rename(data_dir)
+    shutil.rmtree(data_dir.parent / "old")
 
 
 def test_two_data_directories_are_one_too_many(clusters: Clusters) -> None:
@@ -76,7 +79,7 @@ def test_two_data_directories_are_one_too_many(clusters: Clusters) -> None:
         return str(status["reason"]) if status else ""
 
     wait_for(lambda: "only one may keep its own" in reason(), SOON_S, "both are named")
-    assert "1, 2" in reason()
+    assert "node 1, 2" in reason()
     status = cluster.status()
     assert status is not None
     assert status["primary_node_id"] is None
@@ -90,16 +93,12 @@ def test_another_node_with_a_members_number_is_refused(clusters: Clusters) -> No
     cluster.wait_healthy(SOON_S * 3)
     stranger = clusters.make(own_confs=True)
     text = cluster.places.conf(2).read_text()
-    for old, new in (
-        (str(cluster.places.data_dir(2)), str(stranger.places.data_dir(2))),
-        (str(cluster.places.log(2).parent), str(stranger.places.log(2).parent)),
-        (f"\nhttp_port = {cluster.ports.http + 1}", f"\nhttp_port = {stranger.ports.http + 1}"),
-        (f"node_2_http_port = {cluster.ports.http + 1}", f"node_2_http_port = {stranger.ports.http + 1}"),
-        (f"\nraft_port = {cluster.ports.raft + 1}", f"\nraft_port = {stranger.ports.raft + 1}"),
-        (f"node_2_raft_port = {cluster.ports.raft + 1}", f"node_2_raft_port = {stranger.ports.raft + 1}"),
-    ):
-        assert old in text, old
-        text = text.replace(old, new)
+    for key in ("http_port", "raft_port", "node_2_http_port", "node_2_raft_port"):
+        theirs, mine = (getattr(c.ports, key.split("_")[-2]) + 1 for c in (cluster, stranger))
+        assert f"\n{key} = {theirs}\n" in text
+        text = text.replace(f"\n{key} = {theirs}\n", f"\n{key} = {mine}\n")
+    text = text.replace(str(cluster.places.data_dir(2)), str(stranger.places.data_dir(2)))
+    text = text.replace(str(cluster.places.log(2).parent), str(stranger.places.log(2).parent))
     stranger.places.log(2).parent.mkdir(parents=True)
     stranger.places.conf(2).write_text(text)
     stranger.spawn(2)

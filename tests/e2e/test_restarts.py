@@ -1,4 +1,4 @@
-"""Daemons are stopped and started; whole sites lose power; a primary loses its quorum."""
+"""A whole site loses power; a primary loses its quorum."""
 
 from __future__ import annotations
 
@@ -12,52 +12,14 @@ from tests.support.cluster_stories import (
     NODES,
     SOON_S,
     ask,
-    epoch_of,
     one_lineage,
     primary_of,
     replicas_of,
     same_everywhere,
-    wait_new_epoch,
     write,
 )
 from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster, await_api
-
-
-def test_restarting_the_primarys_daemon_is_no_failover(cluster: LocalCluster) -> None:
-    """Its server serves on while the daemon is away, and is taken over by the next one."""
-    primary, epoch = primary_of(cluster), epoch_of(cluster)
-    serving = cluster.processes.postmaster_pid(primary)
-    with psycopg.connect(cluster.dsn(primary), autocommit=True) as connection:
-        cluster.processes.stop_daemon(primary)
-        connection.execute("INSERT INTO story VALUES (1)")
-        cluster.start(primary)
-        connection.execute("INSERT INTO story VALUES (2)")
-        wait_new_epoch(cluster, epoch - 1)
-        connection.execute("INSERT INTO story VALUES (3)")
-    assert (epoch_of(cluster), primary_of(cluster)) == (epoch, primary)
-    assert cluster.processes.postmaster_pid(primary) == serving
-    same_everywhere(cluster, {1, 2, 3})
-
-
-def test_all_daemons_restarted_at_once_keep_the_cluster(cluster: LocalCluster) -> None:
-    cluster.wait_healthy(HEAL_S)
-    rows = write(cluster, range(11, 21))
-    status = cluster.status()
-    assert status is not None
-    for node in NODES:
-        cluster.processes.stop_daemon(node)
-    for node in NODES:
-        cluster.spawn(node)
-    for node in NODES:
-        await_api(cluster, node)
-    wait_for(lambda: cluster.primary() is not None, HEAL_S, "somebody leads")
-    cluster.wait_healthy(HEAL_S)
-    after = cluster.status()
-    assert after is not None
-    assert after["cluster_id"] == status["cluster_id"]
-    same_everywhere(cluster, rows | write(cluster, range(21, 31)))
-    one_lineage(cluster)
 
 
 @pytest.mark.parametrize("order", [(3, 2, 1), (2, 1, 3)])

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster_stories import (
-    HEAL_S,
     Clusters,
     ask,
     epoch_of,
@@ -67,9 +66,7 @@ def runs_as_nobody() -> bool:
     return ended.returncode == 0
 
 
-def test_an_ordinary_user_creates_in_a_private_home(
-    clusters: Clusters, private_home: Path
-) -> None:
+def test_an_ordinary_user_creates_in_a_private_home(clusters: Clusters, private_home: Path) -> None:
     if not runs_as_nobody():
         pytest.skip("needs root, setpriv and code that `nobody` can read; else all stories do this")
     prefix = (*AS_NOBODY, "env", f"HOME={private_home}")

@@ -16,7 +16,7 @@ from pgraft.core.lease import Granter, Holder
 from pgraft.core.log import RaftLog
 from pgraft.core.outbox import Outbox
 from pgraft.core.quorum import committed_index
-from pgraft.core.reads import Reads, Rounds
+from pgraft.core.reads import Reads, Rounds, _Pending
 from pgraft.core.replication import Replication
 from pgraft.core.state import State
 from pgraft.core.types import (
@@ -193,8 +193,6 @@ def read_before_commit_in_term(patch: pytest.MonkeyPatch) -> None:
     """A new leader answers reads before it has committed anything."""
 
     def on_commit(self: Reads) -> None:
-        from pgraft.core.reads import _Pending
-
         self._pending = [
             _Pending(
                 asker=read.asker,

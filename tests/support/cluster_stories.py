@@ -39,7 +39,7 @@ class Clusters:
         own_confs: bool = False,
         prefix: tuple[str, ...] = (),
         parent: Path | None = None,
-        **settings: object,
+        settings: dict[str, object] | None = None,
     ) -> LocalCluster:
         """Places and free ports for up to four nodes; nothing runs yet."""
         cluster = LocalCluster(
@@ -54,7 +54,7 @@ class Clusters:
 
     def three_nodes(self, **settings: object) -> LocalCluster:
         """A healthy cluster of three with the table of the stories in it."""
-        cluster = self.make(**settings)
+        cluster = self.make(settings=settings)
         cluster.start()
         cluster.create(len(NODES))
         cluster.wait_healthy(HEAL_S)

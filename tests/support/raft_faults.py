@@ -51,10 +51,19 @@ class Faults:
         """Start the storm, after a moment of calm so that something is there to break."""
         self._target.later(600 * MS, self._next)
 
-    def end(self) -> None:
-        """Nothing goes wrong from now on, and everything that did is repaired."""
+    def end(self) -> NodeId | None:
+        """Nothing goes wrong from now on, and everything that did is repaired.
+
+        Often but one node stays cut off for good, and the others must do without: its number.
+        """
         self._over = True
-        self._target.network.heal()
+        network = self._target.network
+        network.heal()
+        left_out = None
+        if self._rng.random() < 0.4:
+            left_out = self._rng.choice(list(self._target.hosts))
+            network.cuts = {(left_out, other) for other in self._target.hosts}
+            network.cuts |= {(b, a) for a, b in network.cuts}
         for host in self._target.hosts.values():
             if host.process is None:
                 host.start()
@@ -62,6 +71,7 @@ class Faults:
             host.process.paused_until = 0
             host.process.sync_ns = 2 * MS
             host.process.raft.granter.unseal()
+        return left_out
 
     def _next(self) -> None:
         if self._over:
@@ -136,6 +146,8 @@ class Faults:
         self._target.network.cuts.add((a, b))
 
     def _heal(self) -> None:
+        if self._over:
+            return
         self._target.network.heal()
 
     def _bad_network(self) -> None:

@@ -16,11 +16,14 @@ from pgraft.core.types import (
     Config,
     CoreEvent,
     Entry,
+    EntryKind,
     Grant,
+    HardState,
     Index,
     Message,
     NodeId,
     Outgoing,
+    ProposalRefused,
     ReadDone,
     Ready,
     Recovered,
@@ -331,8 +334,6 @@ class Lab:
 
 def entries(*terms: int, first: int = 1) -> tuple[Entry, ...]:
     """A log with these terms; every entry says in its data where it came from."""
-    from pgraft.core.types import EntryKind
-
     return tuple(
         Entry(
             term=Term(term),
@@ -346,8 +347,6 @@ def entries(*terms: int, first: int = 1) -> tuple[Entry, ...]:
 
 def recovered(*terms: int, term: int | None = None, vote: int = 0, commit: int = 0) -> Recovered:
     """What a node with such a log finds at start; its term is that of the last entry or `term`."""
-    from pgraft.core.types import HardState
-
     current = term if term is not None else max(terms, default=0)
     return Recovered(
         hard_state=HardState(term=Term(current), vote=NodeId(vote), commit=Index(commit)),
@@ -357,8 +356,6 @@ def recovered(*terms: int, term: int | None = None, vote: int = 0, commit: int =
 
 def refused(action: Callable[[], object]) -> str:
     """The reason for which a proposal is refused, "" if it is taken."""
-    from pgraft.core.types import ProposalRefused
-
     try:
         action()
     except ProposalRefused as refusal:

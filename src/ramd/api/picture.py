@@ -93,7 +93,8 @@ def _judge(
         return CRITICAL, "no quorum: no majority of the members is in touch"
     primary = next((n for n in nodes if n.member.node_id == primary_id), None)
     if primary is None:
-        return CRITICAL, "no primary has been chosen yet"
+        why = [record.reason for record in snapshot.state.decisions[-1:] if record.epoch == 0]
+        return CRITICAL, ": ".join(["no primary has been chosen yet", *why])
     if primary.trouble:
         return CRITICAL, f"primary {primary.member.name}: {primary.trouble}"
     troubled = [f"{n.member.name}: {n.trouble}" for n in nodes if n.trouble]

@@ -15,6 +15,8 @@ from ramd.postgres.binaries import Binaries, find_postgres
 from ramd.postgres.files import make_dirs
 from ramd.postgres.options import ServerOptions
 
+SOCKET_DIR = "run"
+"""In the state directory, if its path is short enough for a socket."""
 SOCKET_DIR_BYTES_MAX = 90
 """sockaddr_un holds 107 bytes, and `/.s.PGSQL.65535` comes on top."""
 
@@ -67,7 +69,7 @@ class Site:
     @property
     def socket_dir(self) -> Path:
         """0700 and the server's, so whoever can enter it is that user or root."""
-        inside = self.options.state_dir / "run"
+        inside = self.options.state_dir / SOCKET_DIR
         if len(os.fsencode(inside)) <= SOCKET_DIR_BYTES_MAX:
             return inside
         digest = hashlib.sha256(os.fsencode(self.options.state_dir)).hexdigest()[:16]

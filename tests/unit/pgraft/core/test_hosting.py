@@ -21,6 +21,7 @@ from pgraft.core.types import (
     Heartbeat,
     Index,
     NodeId,
+    ProposalRefused,
     Recovered,
     Role,
     Term,
@@ -265,8 +266,6 @@ class TestBounds:
         assert refused(lambda: lab.propose(1)) == "overloaded"
 
     def test_a_refusal_names_who_may_be_asked(self) -> None:
-        from pgraft.core.types import ProposalRefused
-
         lab = Lab(1, 2, 3)
         lab.elect(1)
         with pytest.raises(ProposalRefused) as caught:

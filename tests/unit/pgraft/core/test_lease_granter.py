@@ -4,6 +4,7 @@ import pytest
 
 from pgraft.core.limits import BOOTS_MAX, RENEWALS_MAX
 from pgraft.core.types import (
+    EntryKind,
     EventKind,
     Grant,
     Heartbeat,
@@ -279,8 +280,6 @@ class TestMoving:
     def test_a_void_grant_changes_nothing(self) -> None:
         """Two grants of one epoch in the log: the second is ignored by everybody."""
         lab = held()
-        from pgraft.core.types import EntryKind
-
         lab[1]._parts.replication.append(
             EntryKind.GRANT, grant=Grant(holder=NodeId(3), epoch=1, ttl_ns=1)
         )

@@ -12,7 +12,16 @@ from ramd.config.load import load, load_text
 from ramd.config.model import Config
 from ramd.domain.errors import Refused
 from ramd.domain.service import CreateRequest
-from ramd.formation import CREATED_MARK, Made, NodePlan, check, plan_nodes, secret_file
+from ramd.formation import (
+    CREATED_MARK,
+    Made,
+    NodePlan,
+    check,
+    check_own,
+    node_settings,
+    plan_nodes,
+    secret_file,
+)
 from ramd.postgres.account import choose_account
 from tests.support.ports import free_port_block
 
@@ -161,3 +170,26 @@ def test_a_daemon_that_ends_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     fallen = made.fallen()
     made.undo()
     assert fallen == (0, 1)
+
+
+def test_node_1s_own_directory_is_empty_or_a_servers(tmp_path: Path) -> None:
+    own = tmp_path / "node1"
+    check_own(own)
+    own.mkdir()
+    check_own(own)
+    (own / "PG_VERSION").write_text("18\n")
+    with pytest.raises(Refused, match="PG_VERSION") as half:
+        check_own(own)
+    assert half.value.code == "foreign_directory"
+    (own / "global").mkdir()
+    (own / "global" / "pg_control").write_bytes(b"\0")
+    check_own(own)
+
+
+def test_started_daemons_log_each_line_once(tmp_path: Path) -> None:
+    """Their standard error goes to their log file too."""
+    config = configured(tmp_path)
+    plans = plan_nodes(config, CreateRequest(num_nodes=2))
+    settings = node_settings(plans[1], plans, config)
+    assert settings["log_to_console"] is False
+    assert settings["log_file"] == plans[1].log_file
