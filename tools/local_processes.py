@@ -19,6 +19,7 @@ from tools.local_places import Places
 
 POLL_S = 0.05
 END_ATTEMPTS_MAX = 200
+QUIT_S = 3.0
 
 
 class ClusterError(Exception):
@@ -106,9 +107,18 @@ class Processes:
         wait_until(f"node {node}'s daemon ended", lambda: not self._lives(node, pid), deadline_s)
 
     def end_all(self) -> None:
-        """SIGKILL of every process of this cluster, until none is left."""
+        """End every process of this cluster: servers so that they give their shared memory back,
+        whatever is left by SIGKILL."""
+        for pid in self._others():
+            if is_daemon(pid):
+                send(pid, signal.SIGKILL)
+        servers = [pid_of(path) for path in self._places.root.glob("*/postmaster.pid")]
+        for pid in set(servers) & set(self._others()):
+            send(pid, signal.SIGQUIT)
+        with contextlib.suppress(ClusterError):
+            wait_until("the servers have ended", lambda: not self._others(), QUIT_S)
         for _ in range(END_ATTEMPTS_MAX):
-            pids = [pid for pid in belonging_to(self._places.root) if pid != os.getpid()]
+            pids = self._others()
             if not pids:
                 break
             for pid in pids:
@@ -116,6 +126,9 @@ class Processes:
             time.sleep(POLL_S)
         for node in self._daemons:
             self._reap(node)
+
+    def _others(self) -> list[int]:
+        return [pid for pid in belonging_to(self._places.root) if pid != os.getpid()]
 
     def _lives(self, node: int, pid: int) -> bool:
         self._reap(node)
@@ -132,6 +145,14 @@ def send(pid: int, number: signal.Signals) -> None:
     """A signal to a process that may just have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def is_daemon(pid: int) -> bool:
+    """Python runs it, so it is a daemon or a helper of one, not a server."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0]
+    except OSError:
+        return False
 
 
 def pid_of(path: Path) -> int | None:

@@ -125,7 +125,7 @@ def created_page(data: Mapping[str, Any]) -> Page:
             ("primary", primary),
             ("replicas", ", ".join(str(r) for r in data.get("replica_addresses") or ()) or NONE),
         ),
-        notes=(f"connect: psql -h {host} -p {port} -d postgres",) if host else (),
+        notes=(f"connect: psql -h {host} -p {port} -U postgres -d postgres",) if host else (),
     )
 
 

@@ -20,7 +20,7 @@ from ramd.config.secret_file import SecretFileError, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
 from ramd.domain.model import Member
-from ramd.execute.context import Ports
+from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard
 from ramd.execute.lease_note import LeaseNote
@@ -133,6 +133,7 @@ def _ports(
         store=store,
         clock=around.clock,
         changed=changed,
+        timing=Timing(refresh_ms=around.config.monitor_interval_ms),
         unix_ms=around.unix_ms,
     )
 

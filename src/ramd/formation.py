@@ -29,7 +29,9 @@ from ramd.config.render import given_values, node_list, render_conf
 from ramd.domain.errors import RamdError, Refused
 from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
-from ramd.postgres.account import Account, check_reachable
+from ramd.link import RAFT_DIR
+from ramd.postgres.account import Account, check_reachable, owner_account
+from ramd.postgres.orphans import server_processes, signal_exactly
 
 NODES_MAX = 9
 SECRET_FILE = "cluster_secret"
@@ -179,7 +181,8 @@ def check(plans: tuple[NodePlan, ...], account: Account, own_http_port: int) -> 
                 _require_free(what, plan.member.hostname, port)
     for plan in plans[1:]:
         _require_vacant(plan.data_dir)
-        _require_vacant(plan.state_dir)
+        if not _left_behind(plan.state_dir):
+            _require_vacant(plan.state_dir)
     check_reachable(account, [p for plan in plans for p in (plan.data_dir, plan.log_dir)])
 
 
@@ -211,6 +214,13 @@ def check_own(directory: Path) -> None:
     """
     if not (directory / "PG_VERSION").exists() or not (directory / "global/pg_control").exists():
         _require_vacant(directory)
+
+
+def _left_behind(state_dir: Path) -> bool:
+    """What stays of a node that an earlier create made and a destroy has ended: logs, the list of
+    directories kept aside. It may be used again."""
+    ended = (state_dir / CREATED_MARK).exists() and not (state_dir / RAFT_DIR).exists()
+    return ended and not (state_dir / "local.json").exists()
 
 
 def _require_vacant(directory: Path) -> None:
@@ -301,7 +311,7 @@ class Made:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(timeout=STOP_TIMEOUT_S)
         for data_dir in self.servers:
-            kill_processes_in(data_dir)
+            kill_server_of(data_dir)
             shutil.rmtree(data_dir, ignore_errors=True)
         for path in self.files:
             path.unlink(missing_ok=True)
@@ -309,26 +319,16 @@ class Made:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def kill_processes_in(directory: Path, timeout_s: float = 5.0) -> None:
-    """SIGKILL of every process whose working directory is `directory` itself; waits for them."""
+def kill_server_of(data_dir: Path, timeout_s: float = 5.0) -> None:
+    """SIGKILL of every process of the server on `data_dir`; waits for their end, bounded."""
+    account = owner_account(data_dir)
     deadline = time.monotonic() + timeout_s
-    while pids := _processes_in(directory):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while remains := list(server_processes(data_dir, account)):
+        for process in remains:
+            signal_exactly(process, account, signal.SIGKILL)
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
-
-
-def _processes_in(directory: Path) -> list[int]:
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if Path(entry.path, "cwd").readlink() == directory:
-                    found.append(int(entry.name))
-    return found
 
 
 def secret_file(plan: NodePlan) -> Path:

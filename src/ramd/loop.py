@@ -52,8 +52,6 @@ class Told:
     directive: Directive | None = None
     term: int = 0
     heard_ns: int = 0
-    board: tuple[Heard, ...] = ()
-    """What the coordinator has heard of every node, for people."""
 
 
 class ControlLoop:
@@ -72,8 +70,8 @@ class ControlLoop:
 
     @property
     def board(self) -> tuple[Heard, ...]:
-        """The newest that is known here of every node."""
-        return self._told.board
+        """The newest that is known here of every node, this one included."""
+        return tuple(self._parts.coordinator.heard.values())
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -135,12 +133,10 @@ class ControlLoop:
         """The coordinator tells every other node, and itself: at each beat, and at once when what
         it wants or what is definite of any node has changed."""
         parts = self._parts
-        directive = parts.coordinator.directive
-        board = tuple(parts.coordinator.heard.values())
-        if directive is None:
-            self._told.board = board
+        if not status.ready:
             return
-        self._told = Told(directive=directive, term=status.term, heard_ns=now_ns, board=board)
+        directive, board = parts.coordinator.directive, self.board
+        self._told = Told(directive=directive, term=status.term, heard_ns=now_ns)
         sent_ns, sent = self._sent_beat
         fresh = directive == sent and not self._news
         if fresh and now_ns - sent_ns < BEAT_MS * NS_PER_MS * 9 // 10:
@@ -191,15 +187,11 @@ class ControlLoop:
         if beat.term != status.term or sender != status.coordinator:
             return
         now_ns = self._parts.clock()
-        board = tuple(
-            Heard(observation=observation, received_ns=now_ns - age_ms * NS_PER_MS)
-            for observation, age_ms in zip(beat.observations, beat.ages_ms, strict=False)
-        )
-        for heard in board:
+        for observation, age_ms in zip(beat.observations, beat.ages_ms, strict=False):
             # Whoever coordinates next must know what was known: silence is judged from here.
-            if heard.observation.node_id != self._parts.me:
-                self._parts.coordinator.hear(heard.observation, heard.received_ns)
+            if observation.node_id != self._parts.me:
+                self._parts.coordinator.hear(observation, now_ns - age_ms * NS_PER_MS)
         changed = beat.directive != self._told.directive or self._told.term != beat.term
-        self._told = Told(directive=beat.directive, term=beat.term, heard_ns=now_ns, board=board)
+        self._told = Told(directive=beat.directive, term=beat.term, heard_ns=now_ns)
         if changed:
             self._wake.set()

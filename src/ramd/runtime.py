@@ -19,6 +19,7 @@ from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard
 from ramd.domain.server import StopMode
 from ramd.execute.parting import leave_watch
+from ramd.herald import Herald
 from ramd.link import Link
 from ramd.membership import differences, founding_members
 from ramd.state.commands import Command, DescribeMember, InitCluster, encode
@@ -35,6 +36,7 @@ class Runtime:
         self._around = around
         self._organs: Organs | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._herald = Herald()
         self._founding = False
         self._compared = False
         self._describe_ns = 0
@@ -146,6 +148,7 @@ class Runtime:
         if status.is_coordinator and status.ready and not state.formed and not self._founding:
             self._founding = True
             self._spawn(self._found())
+        self._herald.tell(status, state)
         for listener in self._listeners:
             listener()
 

@@ -138,7 +138,7 @@ class RamdService:
         await self._host.end()
         await asyncio.to_thread(made.undo)
         if fresh:
-            formation.kill_processes_in(config.postgresql_data_dir)
+            formation.kill_server_of(config.postgresql_data_dir)
             await asyncio.to_thread(shutil.rmtree, config.postgresql_data_dir, True)
         clear_state(config.state_dir, remove=True)
 

@@ -37,6 +37,7 @@ SMALL: Mapping[str, str] = {
     "autovacuum": "off",
 }
 REAP_S = 10.0
+QUIT_S = 2.0
 
 
 class PostgresRoot:
@@ -176,6 +177,7 @@ def reap_processes(folder: Path) -> None:
     servers left behind."""
     segments = shared_memory(folder)
     deadline = time.monotonic() + REAP_S
+    quit_servers(folder)
     while left := processes_below(folder):
         assert time.monotonic() < deadline, f"processes in {folder} do not end: {left}"
         for pid in left:
@@ -189,6 +191,23 @@ def reap_processes(folder: Path) -> None:
         time.sleep(0.02)
     for segment in segments:
         subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True, timeout=10)
+
+
+def quit_servers(folder: Path) -> None:
+    """An immediate stop lets a server give back its shared memory, a megabyte each; what SIGKILL
+    leaves behind stays until the host restarts. Returns after QUIT_S at the latest."""
+    below = processes_below(folder)
+    for path in folder.glob("**/postmaster.pid"):
+        with suppress(ValueError, IndexError, OSError):
+            pid = int(path.read_text(encoding="ascii").split()[0])
+            if pid in below:
+                os.kill(pid, signal.SIGQUIT)
+    for pid in below:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    deadline = time.monotonic() + QUIT_S
+    while processes_below(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def shared_memory(folder: Path) -> list[str]:

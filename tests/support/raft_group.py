@@ -86,6 +86,7 @@ class Group:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.hosts = self._build(store)
+        self._eligible = list(self.hosts)
 
     def later(self, delay_ns: int, action: Callable[[], None]) -> None:
         """Run an action after a delay in true time."""
@@ -114,9 +115,10 @@ class Group:
         self.later(1, self._load)
         self._run_until(CHAOS_NS)
         left_out = faults.end()
+        self._eligible = [node for node in self.hosts if node != left_out]
         before = max(host.durable.store.durable.hard_state.commit for host in self.hosts.values())
         self._run_until(CHAOS_NS + PEACE_NS)
-        connected = [host for node, host in self.hosts.items() if node != left_out]
+        connected = [self.hosts[node] for node in self._eligible]
         self._expect_recovered([host.process for host in connected if host.process], before)
 
     def leaders(self) -> list[Host]:
@@ -173,7 +175,7 @@ class Group:
         wait = process.host.clock.true(movable) - self.now
         if 0 < wait < 30 * MS:
             self.later(wait, lambda: process.when_awake(self._coordinate))
-        holder = self.rng.choice(list(self.hosts))
+        holder = self.rng.choice(self._eligible)
         ttl = self.rng.choice((1, 2, 2)) * TIMING.lease_ttl_ns // 2
         if process.attempt(lambda raft, now: raft.propose_grant(grant_of(raft, holder, ttl), now)):
             self.counts["grants"] += 1

@@ -11,10 +11,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 _TMP: Final = ".tmp"
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_S: Final = 0.02
 
 
 class StorageError(Exception):
@@ -162,6 +165,18 @@ class OsDisk:
         _sync_directory(self._directory)
 
 
+def _lock(fd: int) -> None:
+    """Take the lock, patient for a moment: somebody may only be looking whether it is held."""
+    for _ in range(LOCK_TRIES - 1):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class DirectoryLock:
     """Held by at most one living process; the kernel gives it back when the holder dies.
 
@@ -174,7 +189,7 @@ class DirectoryLock:
         path = directory / "lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError:
             text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             os.close(fd)

@@ -104,8 +104,8 @@ class Guard:
         self._armed.set()
 
     def adopt(self, epoch: int) -> None:
-        """Watch a server found running: it may be open for as long as its last daemon noted. If
-        that is not known to anybody, one ttl is given to renew the lease."""
+        """Watch a server found running: it may be open for as long as its last daemon noted, and
+        is stopped at once if nothing is noted. Without any note (tests) one ttl is given."""
         noted_ns = self._note.deadline_ns(epoch) if self._note is not None else None
         self.watch(epoch, until_ns=noted_ns)
 

@@ -2,13 +2,12 @@
 
 A daemon that is stopped leaves its server running so that the next one can adopt it. Until the
 server itself checks the lease, somebody must stop it in time if no daemon comes back: this small
-process, which needs nothing but the standard library. Start reading at `watch`; `leave_watch` is
+process of little weight. Start reading at `watch`; `leave_watch` is
 what the daemon calls. A daemon that is killed outright cannot leave it behind: see docs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
@@ -16,6 +15,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from ramd.execute.lease_note import LeaseNote
+from ramd.execute.local import LocalStore
+from ramd.postgres.account import owner_account
+from ramd.postgres.orphans import server_processes, signal_exactly
 
 LOCK_FILE = "raft/lock"
 LOOK_S = 0.05
@@ -41,9 +45,6 @@ def watch(state_dir: Path, data_dir: Path, margin_ns: int) -> str:
 
     Returns what happened: `taken over` or `stopped`.
     """
-    from ramd.execute.lease_note import LeaseNote
-    from ramd.execute.local import LocalStore
-
     store = LocalStore.load(state_dir)
     note = LeaseNote.open(state_dir)
     while True:
@@ -59,16 +60,19 @@ def watch(state_dir: Path, data_dir: Path, margin_ns: int) -> str:
 
 def stop_now(data_dir: Path) -> None:
     """Immediate stop of the server on `data_dir`, then SIGKILL of whatever is left of it."""
-    postmaster = _postmaster(data_dir)
+    account = owner_account(data_dir)
     begun_s = time.monotonic()
-    if postmaster is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(postmaster, signal.SIGQUIT)
-    while (pids := _processes_in(data_dir)) and time.monotonic() - begun_s < GIVE_UP_S:
+    postmaster = _postmaster(data_dir)
+    for process in server_processes(data_dir, account):
+        if process.pid == postmaster:
+            signal_exactly(process, account, signal.SIGQUIT)
+    while time.monotonic() - begun_s < GIVE_UP_S:
+        remains = list(server_processes(data_dir, account))
+        if not remains:
+            return
         if time.monotonic() - begun_s > KILL_AFTER_S:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for process in remains:
+                signal_exactly(process, account, signal.SIGKILL)
         time.sleep(LOOK_S / 5)
 
 
@@ -88,22 +92,11 @@ def _held(lock: Path) -> bool:
 
 
 def _postmaster(data_dir: Path) -> int | None:
-    """The process id in postmaster.pid, if that process works in the directory."""
+    """The process id in postmaster.pid; who it really is, is told by its working directory."""
     try:
-        pid = int((data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+        return int((data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
         return None
-    return pid if pid in _processes_in(data_dir) else None
-
-
-def _processes_in(data_dir: Path) -> list[int]:
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if Path(entry.path, "cwd").readlink() == data_dir:
-                    found.append(int(entry.name))
-    return found
 
 
 def main(arguments: list[str]) -> int:

@@ -117,6 +117,16 @@ def user_of(uid: int, data_dir: Path) -> pwd.struct_passwd:
         ) from None
 
 
+def owner_account(data_dir: Path) -> Account:
+    """Whoever a directory belongs to, judged no further: enough to look for its processes."""
+    try:
+        found = data_dir.stat()
+    except FileNotFoundError:
+        return Account(name="", uid=os.geteuid(), gid=os.getegid())
+    drops = os.geteuid() == 0 and found.st_uid != 0
+    return Account(name="", uid=found.st_uid, gid=found.st_gid, drops=drops)
+
+
 def named(name: str) -> Account:
     """The user `name`, which must exist and not be root."""
     try:

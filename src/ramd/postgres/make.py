@@ -65,8 +65,18 @@ async def initdb(site: Site) -> None:
             *options.initdb_options,
         ]
         await must_run(argv, site.account, timeout_ms=INITDB_TIMEOUT_MS)
+        if options.auth_method != "trust":
+            admit_with_password(place / "pg_hba.conf")
 
     await make(site, "initdb", fill)
+
+
+def admit_with_password(hba: Path) -> None:
+    """Clients of other hosts get in with a password. The line is the operator's from now on: it
+    stands in the data directory's own file, and travels with it to every replica."""
+    with hba.open("a") as file:
+        file.write("\n# clients of other hosts: a password, over SCRAM\n")
+        file.write("host all all all scram-sha-256\n")
 
 
 def default_locale(chosen: tuple[str, ...]) -> list[str]:

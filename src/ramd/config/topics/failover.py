@@ -17,7 +17,8 @@ class MonitoringKeys(Topic):
         Whole,
         Field(ge=100, le=3_600_000),
         Key(
-            "Pause between two rounds of the slow probes; a crash is noticed at once without them.",
+            "Pause between two rounds of the slow checks (slots, roles, lineage); a crash is"
+            " noticed at once without them.",
             unit="milliseconds",
         ),
     ] = 5000

@@ -117,12 +117,20 @@ class PostgresqlKeys(Topic):
     connection_timeout: Annotated[
         Whole,
         Field(ge=1, le=300),
-        Key("How long a connection to the server may take.", unit="seconds"),
+        Key(
+            "How long a connection to the server may take.",
+            unit="seconds",
+            availability=Availability.PLANNED,
+        ),
     ] = 5
     query_timeout: Annotated[
         Whole,
         Field(ge=1, le=3600),
-        Key("How long one statement of the daemon may take.", unit="seconds"),
+        Key(
+            "How long one statement of the daemon may take.",
+            unit="seconds",
+            availability=Availability.PLANNED,
+        ),
     ] = 30
     connection_pool_size: Annotated[
         Whole,

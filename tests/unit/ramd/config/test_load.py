@@ -243,6 +243,8 @@ def test_levels_of_other_programs_map_onto_the_four(word: str, level: str) -> No
 # --- availability -----------------------------------------------------------------------------
 
 OTHER_VALUES: dict[str, str] = {
+    "connection_timeout": "7",
+    "query_timeout": "60",
     "synchronous_replication": "true",
     "sync_standby_names": "node2",
     "num_sync_standbys": "2",

@@ -147,12 +147,15 @@ async def test_news_of_any_node_is_told_at_once_and_once(tmp_path: Path) -> None
     assert here.beat(20) == []
 
 
-async def test_before_there_is_anything_to_tell_people_are_shown_who_was_heard(
+async def test_before_there_is_anything_to_order_everybody_is_shown_who_was_heard(
     tmp_path: Path,
 ) -> None:
     """Two nodes with data: nobody may begin, and everybody's condition explains why."""
     here = Coordinating(tmp_path)
-    here.group.committed = cluster()
+    here.group.cluster = cluster()
     here.hear(1, state=ServerState.STOPPED, role=None, upstream=None)
-    assert here.beat(BEAT_MS) == []
+    told = here.beat(BEAT_MS)
+    assert [node for node, _ in told] == [1, 2]
+    assert told[0][1].directive is None
+    assert [o.node_id for o in told[0][1].observations] == [1, ME]
     assert [heard.observation.node_id for heard in here.loop.board] == [1, ME]

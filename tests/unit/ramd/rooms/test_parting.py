@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +27,9 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that works in the data directory and is named in its postmaster.pid."""
     data_dir = tmp_path / "data"
     data_dir.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import signal; signal.pause()"], cwd=data_dir
-    )
+    program = tmp_path / "postgres"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    process = subprocess.Popen([program, "600"], cwd=data_dir)
     (data_dir / "postmaster.pid").write_text(f"{process.pid}\n{data_dir}\n")
     yield process
     if process.poll() is None:
@@ -86,3 +86,11 @@ def test_a_process_that_only_stole_the_pid_is_not_touched(
     (other / "postmaster.pid").write_text(f"{server.pid}\n")
     assert watch(state_dir, other, 0) == "stopped"
     assert server.poll() is None
+
+
+def test_a_link_above_the_data_directory_hides_nothing(
+    server: subprocess.Popen[bytes], state_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "alias").symlink_to(tmp_path)
+    assert watch(state_dir, tmp_path / "alias" / "data", 0) == "stopped"
+    wait_for(lambda: server.poll() is not None, 5, "the server ended")
