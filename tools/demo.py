@@ -37,7 +37,7 @@ def new_primary(cluster: LocalCluster, old: int) -> int:
 
 
 def await_writing(writers: Writers, since_s: float, what: str) -> None:
-    """Returns when a commit later than `since_s` + the outage was acknowledged and writing flows."""
+    """Returns once writing flows again, by commits acknowledged after `since_s`."""
     deadline = time.monotonic() + RESUME_DEADLINE_S
     while time.monotonic() < deadline:
         recent = [ack for ack in writers.recorded.acks[-50:] if ack.at_s > since_s]

@@ -112,9 +112,10 @@ class Processes:
         for pid in self._others():
             if is_daemon(pid):
                 send(pid, signal.SIGKILL)
-        servers = [pid_of(path) for path in self._places.root.glob("*/postmaster.pid")]
-        for pid in set(servers) & set(self._others()):
-            send(pid, signal.SIGQUIT)
+        servers = {pid_of(path) for path in self._places.root.glob("*/postmaster.pid")}
+        for server in servers.intersection(self._others()):
+            if server is not None:
+                send(server, signal.SIGQUIT)
         with contextlib.suppress(ClusterError):
             wait_until("the servers have ended", lambda: not self._others(), QUIT_S)
         for _ in range(END_ATTEMPTS_MAX):

@@ -116,6 +116,23 @@ async def test_backoff_doubles_up_to_its_bound_and_is_spread(
 
 
 @virtual
+async def test_waiting_for_the_source_of_a_clone_is_no_failure(tmp_path: Path) -> None:
+    """The others are there long before the first primary is: no backoff may grow meanwhile."""
+    node = make(tmp_path, Situation.ABSENT)
+    node.server.net.cut.add(2)
+    async with node.running():
+        node.executor.pursue(FOLLOW)
+        await elapse(60)
+        assert node.executor.standing().failures == 0
+        assert "clone" not in node.server.calls
+        assert "not reachable" in node.executor.standing().activity
+        node.server.net.cut.clear()
+        await elapse(0.5)
+        assert "clone" in node.server.calls
+        await node.until(lambda: node.executor.standing().settled)
+
+
+@virtual
 async def test_new_goal_does_not_wait_for_the_backoff_of_the_old(tmp_path: Path) -> None:
     node = make(tmp_path, Situation.ABSENT)
     node.server.fail("clone", *[PostgresError("no")] * 9)

@@ -385,22 +385,3 @@ async def test_long_recovery_is_given_its_time(tmp_path: Path) -> None:
     async with node.running():
         await node.reach(FOLLOW, within_s=600)
         assert "stop" not in node.server.calls
-
-
-@virtual
-async def test_clone_waits_for_its_source_without_failing_and_begins_at_once(
-    tmp_path: Path,
-) -> None:
-    """The others are there long before the first primary is: no backoff may grow meanwhile."""
-    node, _ = make(tmp_path, Situation.ABSENT)
-    node.server.net.cut.add(2)
-    async with node.running():
-        node.executor.pursue(FOLLOW)
-        await elapse(60)
-        assert node.executor.standing().failures == 0
-        assert "clone" not in node.server.calls
-        assert "not reachable" in node.executor.standing().activity
-        node.server.net.cut.clear()
-        await elapse(0.5)
-        assert "clone" in node.server.calls
-        await node.until(lambda: streams(node))
