@@ -35,16 +35,9 @@ class LocalCluster:
         root = Path(tempfile.mkdtemp(prefix="ramd-", dir=parent))
         root.chmod(0o711)
         self.places = Places(root=root, ports=ports or free_ports(), own_confs=own_confs)
+        self.root, self.ports = root, self.places.ports
         self.processes = Processes(self.places, prefix)
         self.settings = settings or {}
-
-    @property
-    def root(self) -> Path:
-        return self.places.root
-
-    @property
-    def ports(self) -> Ports:
-        return self.places.ports
 
     def dsn(self, node: int) -> str:
         return self.places.dsn(node)

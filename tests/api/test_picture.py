@@ -6,6 +6,7 @@ import pytest
 
 from ramd.api.picture import CRITICAL, DEGRADED, HEALTHY, look
 from ramd.domain.lsn import Lsn
+from ramd.domain.model import DecisionRecord
 from ramd.domain.observation import Position, ServerRole, ServerState
 from ramd.domain.service import Snapshot
 from tests.api import stories

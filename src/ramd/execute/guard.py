@@ -145,6 +145,7 @@ class Guard:
         self._idle.clear()
         try:
             events.emit(events.FenceBegun(epoch=epoch, left_ms=left_ns // NS_PER_MS))
+            ports.store.latch_now(epoch)
             cut = self._interrupt()
             latching = asyncio.ensure_future(ports.store.latch(epoch))
             first = {latching} if cut is None else {latching, cut}

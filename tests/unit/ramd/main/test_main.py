@@ -11,6 +11,7 @@ import pytest
 
 from ramd.__main__ import main, pid_files
 from ramd.config.load import load_text
+from ramd.postgres.binaries import TOOLS
 from tests.support.wait import wait_for
 
 STAND_IN = '''
@@ -100,6 +101,24 @@ def test_validate_a_good_file(place: Place, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr()
     assert said.out == "configuration is valid\n"
     assert said.err == "warning: backup_tool: not available in this version\n"
+    assert not place.state_dir.exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--validate"]])
+def test_a_server_that_is_too_old_is_refused_by_name(
+    place: Place, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    programs = place.conf.parent / "old"
+    programs.mkdir()
+    for name in TOOLS:
+        program = programs / name
+        program.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 14.11'\n")
+        program.chmod(0o755)
+    place.write(f"postgresql_bin_dir = {programs}\n")
+    assert main(["--config", str(place.conf), *arguments]) == 2
+    said = capsys.readouterr()
+    assert f"PostgreSQL 14 in {programs} is older than 15" in said.err
+    assert said.out == ""
     assert not place.state_dir.exists()
 
 

@@ -31,6 +31,7 @@ class Group(FakeConsensus):
 
     def __init__(self) -> None:
         super().__init__(3, cluster(reign(1, 1), system_id="7"))
+        self.cluster = cluster(reign(1, 1), system_id="7")
         self.coordinating = True
         self.ready = True
         self.term = 5
