@@ -6,14 +6,14 @@ not happen in time. KEEP=1 leaves the cluster running and prints how to connect.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import psycopg
 
-from tools.local_cluster import ClusterError, LocalCluster
+from tools.local_cluster import ClusterError, LocalCluster, wait_until
 from tools.writers import Writers, create_table, present
 
 RESUME_DEADLINE_S = 30
@@ -30,10 +30,27 @@ class Stage:
         print(f"[{time.monotonic() - self._begun_s:6.2f} s] {text}", flush=True)
 
 
-def new_primary(cluster: LocalCluster, old: int) -> int:
-    """The primary once it is another node than `old` (or the same one, after a restart)."""
-    primary = cluster.primary()
-    return primary if primary is not None else old
+def await_replica(cluster: LocalCluster, node: int) -> float:
+    """Seconds until the node's own server says that it is a replica and streams.
+
+    The daemons' picture of a node that was just killed may be a moment old; the server's is not.
+    """
+
+    def streams() -> bool:
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(f"{cluster.dsn(node)} connect_timeout=2", autocommit=True) as server,
+        ):
+            found = server.execute(
+                "SELECT pg_is_in_recovery() AND EXISTS"
+                " (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+            ).fetchone()
+            return found is not None and bool(found[0])
+        return False
+
+    seconds = wait_until(f"node {node} streams as a replica", streams, REJOIN_DEADLINE_S)
+    cluster.wait_healthy(REJOIN_DEADLINE_S)
+    return seconds
 
 
 def await_writing(writers: Writers, since_s: float, what: str) -> None:
@@ -78,12 +95,12 @@ def play(stage: Stage, cluster: LocalCluster) -> None:
     with Writers(dsns) as writers:
         await_writing(writers, 0, "the start")
         stage.act(f"writing: {writers.acked()} rows acknowledged so far")
-        fault(stage, cluster, writers, node_too=False)
-        cluster.wait_healthy(REJOIN_DEADLINE_S)
-        stage.act("the node whose server was killed has rejoined as a replica")
+        crashed = fault(stage, cluster, writers, node_too=False)
+        await_replica(cluster, crashed)
+        stage.act(f"node {crashed} has rejoined as a replica")
         lost = fault(stage, cluster, writers, node_too=True)
         cluster.spawn(lost)
-        seconds = cluster.wait_healthy(REJOIN_DEADLINE_S)
+        seconds = await_replica(cluster, lost)
         stage.act(f"node {lost}'s daemon started again: rejoined after {seconds:.1f} s")
     acknowledged = {ack.row for ack in writers.recorded.acks}
     node, rows = present(dsns)

@@ -68,6 +68,7 @@ main() {
     .venv/bin/python -m pip --disable-pip-version-check -qq install -r requirements/dev.txt 9>&-
     .venv/bin/python -m pip --disable-pip-version-check -qq install --no-deps --no-build-isolation -e . 9>&-
     echo "$wanted" >.venv/setup.stamp
+    .venv/bin/python -m compileall -q src # daemons start faster; also where writing it is switched off
     say "done: .venv/bin/ramd and .venv/bin/ramctrl"
 }
 

@@ -54,7 +54,7 @@ done: cluster demo created: 3 nodes
 cluster id  c0ffee
 primary     127.0.0.1:5432
 replicas    127.0.0.1:5433, 127.0.0.1:5434
-connect: psql -h 127.0.0.1 -p 5432 -d postgres
+connect: psql -h 127.0.0.1 -p 5432 -U postgres -d postgres
 """
 DESTROYED = """\
 degraded: cluster demo destroyed: 2 servers stopped

@@ -296,27 +296,6 @@ def test_settings_are_replaced_if_they_are_sane(led: ClusterState) -> None:
     refused(led, ChangeSettings(settings=Settings(startup_grace_ms=-1)))
 
 
-def test_a_member_is_described_by_its_own_file(led: ClusterState) -> None:
-    said = DescribeMember(node_id=2, name="paris", priority=90, nofailover=True)
-    described = apply(led, said, 9)
-    found, before = described.member(2), led.member(2)
-    assert found is not None
-    assert before is not None
-    assert found == replace(before, name="paris", priority=90, nofailover=True)
-    assert described.member(1) == led.member(1)
-
-
-@pytest.mark.parametrize(
-    ("node_id", "name", "priority"),
-    [(9, "paris", 50), (2, "node1", 50), (2, "", 50), (2, "paris", 101), (2, "paris", -1)],
-)
-def test_a_description_that_does_not_fit_changes_nothing(
-    led: ClusterState, node_id: int, name: str, priority: int
-) -> None:
-    described = DescribeMember(node_id=node_id, name=name, priority=priority, nofailover=False)
-    refused(led, described)
-
-
 def test_the_history_is_bounded_in_every_direction(led: ClusterState) -> None:
     long = replace(RECORD, reason="r" * 999, details=("d" * 999,) * 99)
     state = led
