@@ -47,8 +47,9 @@ rest: setup ## the tests that `coverage` leaves out
 servers: ## a second major version of PostgreSQL, where it can be had
 	@tools/debian_postgresql.sh
 
-bench: setup ## measure outages and the promote floor
+bench: setup ## measure outages, the promote floor, and what idle daemons cost
 	$(BIN)/python -m bench.failover
+	$(BIN)/python -m bench.idle
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
