@@ -56,7 +56,6 @@ class Granter:
         self._release: Release | None = None
         self._sealed = 0
         self._since_ns: Nanos = state.now
-        self._silent_until_round = 0
 
     @property
     def waiting(self) -> bool:
@@ -88,7 +87,7 @@ class Granter:
             return None
         if grant is None or self.released(grant.epoch) is not None:
             return now
-        if self._rounds.confirmed() < self._silent_until_round:
+        if not self._rounds.judges_silence(now):
             return None
         return self._since_ns + self._wait_ns(grant)
 
@@ -98,15 +97,10 @@ class Granter:
         self._newest.clear()
         self._release = None
         self._since_ns = self._state.now
-        self._silent_until_round = 0
 
     def moved(self) -> None:
         """A grant was applied here: its holder gets a full ttl to be heard."""
         self._since_ns = self._state.now
-
-    def resumed(self) -> None:
-        """This process stood still: silence proves nothing before the next round."""
-        self._silent_until_round = self._rounds.request()
 
     def on_renew(self, sender: NodeId, renew: Renew) -> None:
         """Take a renewal; it is answered after a round that begins now, or refused at once."""

@@ -64,17 +64,18 @@ class Progress:
     def rejected(self, at: Index, hint: Index) -> bool:
         """The peer refused an Append whose previous entry was `at`; False if that is stale.
 
-        Going back never goes below what the peer has acknowledged.
+        Going back never goes below what the peer has acknowledged. A peer that refuses even that
+        has lost what it had promised: asking again at once would go on without end.
         """
-        if self.probing:
-            if at != self.next - 1:
-                return False
-            self.next = max(min(at, Index(hint + 1)), Index(self.match + 1))
-            self._paused = False
-            return True
         if at <= self.match:
             return False
-        self.probe()
+        if not self.probing:
+            self.probe()
+            return True
+        if at != self.next - 1:
+            return False
+        self.next = max(min(at, Index(hint + 1)), Index(self.match + 1))
+        self._paused = False
         return True
 
     def probe(self) -> None:

@@ -35,6 +35,8 @@ class Rounds:
         self._latest = 0
         self._wanted = False
         self._acks: dict[NodeId, int] = {}
+        self._begun_ns: Nanos = state.now
+        self._resumed = 0
 
     def request(self) -> int:
         """The number of a round that has not begun yet."""
@@ -47,6 +49,9 @@ class Rounds:
             return None
         self._wanted = False
         self._latest += 1
+        if not self._awake(self._state.now):
+            self._resumed = self._latest
+        self._begun_ns = self._state.now
         return self._latest
 
     def ack(self, peer: NodeId, number: int) -> None:
@@ -60,10 +65,27 @@ class Rounds:
             self._state.log.config, self._acks | {self._state.me.node: self._latest}
         )
 
+    def resumed(self) -> None:
+        """This process stood still: what it did not hear proves nothing before the next round."""
+        self._resumed = self.request()
+
+    def judges_silence(self, now: Nanos) -> bool:
+        """Whether this leader listened without a pause, or has completed a round since its last.
+
+        A leader begins a round at every beat, so it knows of a pause by its rounds, whichever of
+        its timers fires first afterwards.
+        """
+        return self._awake(now) and self.confirmed() >= self._resumed
+
     def reset(self) -> None:
         """A new leadership: answers to rounds of older terms prove nothing. Numbers go on."""
         self._acks = {}
         self._wanted = True
+        self._begun_ns = self._state.now
+        self._resumed = 0
+
+    def _awake(self, now: Nanos) -> bool:
+        return now - self._begun_ns <= self._state.me.timing.election_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

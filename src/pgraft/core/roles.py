@@ -43,7 +43,7 @@ def tick_leader(parts: Parts, *, paused: bool) -> None:
     if paused:
         # What others sent meanwhile, and our disk's answer, may still wait in the host's queues.
         replication.forgive_silence()
-        parts.granter.resumed()
+        parts.rounds.resumed()
     why = "" if paused else replication.failing()
     if why:
         follow(parts, state.term, why=why)

@@ -143,7 +143,7 @@ class _Link:
         except ConnectionRefusedError:
             self._report(False)
             return False
-        except (OSError, TimeoutError) as error:
+        except (OSError, UnicodeError) as error:  # the latter: a host that can be no name
             _LOG.debug("node %d cannot be reached: %s", self._peer, error)
             return False
         try:

@@ -144,6 +144,11 @@ class Driver:
         self._io.running = False
         self._io.timer.cancel()
 
+    @property
+    def running(self) -> bool:
+        """Whether what is put into the core has any effect: started, and not halted since."""
+        return self._io.running
+
     def on_message(self, sender: NodeId, message: Message) -> None:
         """An input: a message from an authenticated peer."""
         self._feed(self.raft.step, sender, message)
@@ -168,9 +173,7 @@ class Driver:
 
     def on_durable(self, token: int) -> None:
         """An input: the batches up to this token are durable."""
-        if self._io.running:
-            self._io.release_up_to(token, self._send)
-            self._feed(self.raft.persisted, token)
+        self._feed(self._durable, token)
 
     def on_timer(self, lag_ns: Nanos) -> None:
         """The timer fired, `lag_ns` late."""
@@ -181,6 +184,10 @@ class Driver:
             self._drain(DRAIN_TURNS)
         else:
             self._tick()
+
+    def _durable(self, token: int, now: Nanos) -> None:
+        self._io.release_up_to(token, self._send)
+        self.raft.persisted(token, now)
 
     def _feed(self, take: Callable[..., None], *what: object) -> None:
         if not self._io.running:

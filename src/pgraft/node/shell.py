@@ -302,7 +302,7 @@ class Node:
             raise CallRefused(refused.reason, f"leader: {refused.leader}") from refused
 
     def _require_running(self) -> None:
-        if self._failure.done():
+        if not self._driver.running:
             raise ProposalRefused("stopped")
 
     def _apply(self, entry: Entry) -> None:

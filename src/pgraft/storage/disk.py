@@ -51,7 +51,7 @@ class DiskFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the file back. Promises nothing about durability."""
+        """Give the file back. Promises nothing about durability. A second call does nothing."""
         ...
 
 
@@ -103,7 +103,10 @@ class _OsFile:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        # The number may soon be another file's: a second close, or a late write, must miss it.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:

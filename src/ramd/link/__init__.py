@@ -6,6 +6,6 @@ reading at `join.join`.
 """
 
 from ramd.link.handle import Link
-from ramd.link.join import RAFT_DIR, GroupOptions, Membership, belongs, join
+from ramd.link.join import RAFT_DIR, GroupOptions, Membership, belongs, founded, join
 
-__all__ = ["RAFT_DIR", "GroupOptions", "Link", "Membership", "belongs", "join"]
+__all__ = ["RAFT_DIR", "GroupOptions", "Link", "Membership", "belongs", "founded", "join"]

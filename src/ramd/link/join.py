@@ -28,6 +28,7 @@ from ramd.link.lease import RENEWALS_PER_TTL
 from ramd.link.state_copy import StateCopy
 
 RAFT_DIR = "raft"
+RENEWAL_TTL_MAX_NS = 3_000_000_000
 WAKING = (EventKind.RELEASED, EventKind.LEASE_CONFIRMED, EventKind.ROLE_CHANGED)
 
 
@@ -132,7 +133,9 @@ class Membership:
         """
         assert self._node is not None
         watching = asyncio.ensure_future(self._node.watch())
-        pause_s = self._options.timing.lease_ttl_ns / RENEWALS_PER_TTL / 1e9
+        # The lease lasts as long as its grant says, which another member's file may set shorter.
+        ttl_ns = min(self._options.timing.lease_ttl_ns, RENEWAL_TTL_MAX_NS)
+        pause_s = ttl_ns / RENEWALS_PER_TTL / 1e9
         try:
             while not watching.done():
                 self.link.renew()
@@ -195,6 +198,17 @@ async def _listen(channel: Channel) -> None:
 def belongs(state_dir: Path) -> bool:
     """There is Raft state of an earlier run: the group it belongs to is the one that counts."""
     return (state_dir / RAFT_DIR / identity_file.NAME).exists()
+
+
+def founded(state_dir: Path, cluster_name: str) -> bool:
+    """There is a founding record: from here on no list of a file says who the members are."""
+    if not belongs(state_dir):
+        return False
+    try:
+        identity = identity_file.load(OsDisk(state_dir / RAFT_DIR), cluster_name, ())
+    except StorageError:
+        return True  # whoever joins with it will say what is wrong
+    return identity is not None and identity.record is not None
 
 
 def _open_identity(options: GroupOptions) -> tuple[DirectoryLock, OsDisk, Identity]:

@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import cast
 
 from pgraft.core.raft import Raft
-from pgraft.core.types import Entry, Heartbeat, Index, Nanos, NodeId, Term
+from pgraft.core.types import (
+    Entry,
+    HardState,
+    Heartbeat,
+    Index,
+    Nanos,
+    NodeId,
+    Outgoing,
+    Ready,
+    Release,
+    Term,
+)
 from pgraft.identity import Founder, Identity
 from pgraft.net.memory import MemoryNetwork
 from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
 from pgraft.storage.segment import Owner
+from pgraft.wire import CONTROL_BYTES_MAX, WireError
 from tests.support.wait import wait_for_async
 
 BEAT = Heartbeat(term=Term(1), commit=Index(0), round=1)
@@ -105,3 +117,35 @@ async def test_a_fault_of_the_core_at_any_input_stops_the_driver_for_good(tmp_pa
         await driver.stop()
         assert notes.calls == seen, "nothing is asked of the core any more"
         assert [str(error) for error in failures] == [f"a bug in {fail}"]
+
+
+class OneReady(Notes):
+    """A core with one thing to write, and one message that waits for it."""
+
+    def __init__(self, ready: Ready) -> None:
+        super().__init__([])
+        self.readies = [ready]
+
+    def ready(self) -> Ready | None:  # type: ignore[override]
+        return self.readies.pop() if self.readies else None
+
+    def persisted(self, token: int, now: Nanos) -> None:
+        self._note("persisted")
+
+
+async def test_a_fault_in_sending_what_waited_for_a_sync_is_told_too(tmp_path: Path) -> None:
+    too_long = Release(epoch=1, boot=1, sent_at_ns=1, evidence=bytes(CONTROL_BYTES_MAX))
+    notes = OneReady(
+        Ready(
+            token=1,
+            hard_state=HardState(term=Term(1)),
+            send_after_sync=(Outgoing(to=NodeId(2), message=too_long),),
+        )
+    )
+    failures: list[BaseException] = []
+    driver = driver_of(notes, tmp_path, failures)
+    driver.start()
+    await wait_for_async(lambda: failures, 5, "the fault is told")
+    assert isinstance(failures[0], WireError)
+    assert not driver.running
+    await driver.stop()

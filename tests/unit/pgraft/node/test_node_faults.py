@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgraft.core.types import NodeId, ProposalRefused, Timing
+from pgraft.net.channel import CallRefused
 from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed
 from pgraft.storage.disk import DirectoryLocked, Disk, DiskFile
 from pgraft.storage.wal import WalCorrupt, WalFailed
@@ -201,3 +202,13 @@ def burn(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
+
+
+async def test_a_member_that_was_stopped_takes_nothing_more(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+        await leader.node.stop()
+        with pytest.raises(CallRefused) as refused:
+            await leader.channel.call(NodeId(1), "pgraft.propose", b"x", DEADLINE_S)
+        assert refused.value.code == "stopped", "a place in the log would be a lie"

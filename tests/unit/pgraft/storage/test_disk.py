@@ -108,3 +108,17 @@ def test_a_lock_without_a_number_still_refuses(tmp_path: Path) -> None:
         DirectoryLock(tmp_path)
     assert refused.value.pid is None
     lock.release()
+
+
+def test_a_closed_file_does_not_touch_whoever_has_its_number_now(tmp_path: Path) -> None:
+    disk = OsDisk(tmp_path)
+    disk.replace("one", b"1")
+    disk.replace("two", b"2")
+    closed = disk.open("one")
+    closed.close()
+    other = disk.open("two")  # the kernel hands out the lowest free number
+    closed.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        closed.write(0, b"x")
+    assert other.read(0, 1) == b"2"
+    other.close()
