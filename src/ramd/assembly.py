@@ -22,9 +22,10 @@ from ramd.domain.errors import ConfigError
 from ramd.domain.model import Member
 from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
-from ramd.execute.guard import Guard
+from ramd.execute.guard import Guard, margin_of
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
+from ramd.execute.parting import leave_watch
 from ramd.link import GroupOptions, Membership, join
 from ramd.loop import ControlLoop, Parts
 from ramd.membership import own_member
@@ -84,10 +85,18 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
         events.emit(events.ConfigWarning(key="daemon_user", what=site.account.warning))
     site.prepare()
     store = LocalStore.load(config.state_dir)
+    try:
+        return await _enter(around, calls, site, store)
+    except BaseException:
+        _leave_server_watched(config, store)
+        raise
+
+
+async def _enter(around: Surroundings, calls: Calls, site: Site, store: LocalStore) -> Organs:
     wake = asyncio.Event()
     boot = secrets.randbits(63)
     membership = await join(
-        _group_options(around, boot, store.released_epoch),
+        group_options(around, boot, store.released_epoch),
         clock=around.clock,
         woken=wake.set,
         forming=calls.forming,
@@ -107,6 +116,17 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
         await membership.close()
         raise
     return organs
+
+
+def _leave_server_watched(config: Config, store: LocalStore) -> None:
+    """This daemon ends before its guard watches anything: a server that an earlier one left open
+    for writing must end with its lease all the same."""
+    if store.record.opened_epoch and (config.postgresql_data_dir / "postmaster.pid").exists():
+        leave_watch(
+            state_dir=config.state_dir,
+            data_dir=config.postgresql_data_dir,
+            margin_ms=margin_of(config.primary_lease_ttl_ms),
+        )
 
 
 def _observer(around: Surroundings, server: Instance, boot: int, wake: asyncio.Event) -> Observer:
@@ -217,14 +237,15 @@ def _replication_password(around: Surroundings) -> str:
     return hmac.new(cluster_secret(around.secret_file), what, hashlib.sha256).hexdigest()
 
 
-def _group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
+def group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
     config = around.config
     bind = config.raft_bind_address or "0.0.0.0"
     return GroupOptions(
         node_id=config.node_id,
         cluster_name=config.cluster_name,
         founders=tuple((m.node_id, address(m.hostname, m.raft_port)) for m in around.members),
-        listen=address(bind, config.raft_port),
+        # Where the others dial: a port that was changed in the file would make it unreachable.
+        listen=address(bind, own_member(config).raft_port),
         state_dir=config.state_dir,
         secret=cluster_secret(around.secret_file),
         timing=config.timing(),

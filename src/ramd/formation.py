@@ -31,7 +31,7 @@ from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
 from ramd.link import RAFT_DIR
 from ramd.postgres.account import Account, check_reachable, owner_account
-from ramd.postgres.orphans import server_processes, signal_exactly
+from ramd.postgres.orphans import WORKPLACES, server_processes, signal_exactly
 
 NODES_MAX = 9
 SECRET_FILE = "cluster_secret"
@@ -247,6 +247,8 @@ class Made:
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
     servers: list[Path] = field(default_factory=list)
     """Data directories of nodes that create started: absent or empty before."""
+    workplaces: list[Path] = field(default_factory=list)
+    """Where their daemons, killed with a clone half done, may have left it: absent before."""
 
     def directory(self, path: Path, mode: int = 0o711) -> None:
         """Make `path` and every missing parent, remembering each."""
@@ -267,6 +269,8 @@ class Made:
             # The data directory itself is the clone's to make.
             self.directory(plan.data_dir.parent)
             self.servers.append(plan.data_dir)
+            beside = (plan.data_dir.with_name(f"{plan.data_dir.name}.{x}") for x in WORKPLACES)
+            self.workplaces += [place for place in beside if not place.exists()]
             text = render_conf(node_settings(plan, plans, config), heading=HEADING)
             self._file(plan.conf_file, text)
             mark = {"created_by_node": 1, "cluster_name": config.cluster_name}
@@ -313,6 +317,8 @@ class Made:
         for data_dir in self.servers:
             kill_server_of(data_dir)
             shutil.rmtree(data_dir, ignore_errors=True)
+        for place in self.workplaces:
+            shutil.rmtree(place, ignore_errors=True)
         for path in self.files:
             path.unlink(missing_ok=True)
         for directory in reversed(self.directories):

@@ -24,7 +24,7 @@ from ramd.domain.model import Member
 from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.formation import CREATED_MARK
-from ramd.link import RAFT_DIR, belongs
+from ramd.link import RAFT_DIR, belongs, founded
 from ramd.membership import refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
 from ramd.runtime import Runtime
@@ -121,6 +121,8 @@ class Host:
         )
         if not belongs(self.daemon.config.state_dir):
             refuse_lost_state(self.daemon.config)
+        if members and not founded(self.daemon.config.state_dir, self.daemon.config.cluster_name):
+            # Also again, as long as nobody has voted: a wrong list is corrected in the file.
             save_members(self.daemon.config.state_dir, members)
         self._set(Stage.FORMING, "starting")
         try:
@@ -134,17 +136,20 @@ class Host:
         self._life = asyncio.create_task(self._live(runtime), name="runtime")
 
     async def run(self) -> None:
-        """Watch the runtime for as long as the daemon lives; its failure is raised here."""
+        """Watch the runtime for as long as the daemon lives; its failure, or that of its end, is
+        raised here."""
         while True:
-            life = self._life
-            if life is None:
+            lives = {task for task in (self._life, self._ending) if task is not None}
+            if not lives:
                 await asyncio.sleep(0.1)
                 continue
-            await asyncio.wait({life})
-            if self._life is life:
-                self._life = None
-            if not life.cancelled():
-                life.result()
+            # Bounded: the other of the two may begin meanwhile.
+            await asyncio.wait(lives, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in lives if task.done()]:
+                self._life = None if self._life is task else self._life
+                self._ending = None if self._ending is task else self._ending
+                if not task.cancelled():
+                    task.result()
 
     async def end(self) -> None:
         """Leave the group's processes; the server is not touched. No-op without a runtime."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Self
 
 from ramd import events
@@ -29,6 +30,18 @@ STOP_MS = 2_000
 DESCRIBE_AGAIN_NS = 10_000_000_000
 
 
+@dataclass(slots=True)
+class Course:
+    """What was done once, or is under way."""
+
+    founding: bool = False
+    compared: bool = False
+    describe_ns: int = 0
+    """Not again before this."""
+    undone: bool = False
+    """The membership is undone: the server ends with it."""
+
+
 class Runtime:
     """A member with its server. `open`, then `run` until cancelled, then `close`."""
 
@@ -37,9 +50,7 @@ class Runtime:
         self._organs: Organs | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._herald = Herald()
-        self._founding = False
-        self._compared = False
-        self._describe_ns = 0
+        self._course = Course()
         self._listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -72,6 +83,9 @@ class Runtime:
         """End this member. A server that may write stays under a watch of its own: it is stopped
         at the end of its lease unless a daemon has taken it over by then."""
         organs = self._parts
+        if self._course.undone:
+            # Only now: nothing is left that would start it again.
+            await organs.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
         may_write = organs.guard.watching and organs.server.running
         async with organs.server:
             await organs.membership.close()
@@ -118,9 +132,9 @@ class Runtime:
         heard = {h.observation.node_id: h for h in self.heard}
         return self._parts.coordinator.view(self._around.clock(), self.status, heard)
 
-    async def stop_server(self) -> None:
-        """Immediate stop of this node's server: only when what it holds is to be undone."""
-        await self._parts.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
+    def undo_at_end(self) -> None:
+        """This membership is undone: its end is an immediate end of this node's server too."""
+        self._course.undone = True
 
     def propose(self, command: Command) -> None:
         """Hand a command to the group; losing it is logged, never waited for."""
@@ -140,13 +154,14 @@ class Runtime:
 
     def _beaten(self) -> None:
         status, state = self.status, self.state
-        if state.formed and not self._compared:
-            self._compared = True
+        if state.formed and not self._course.compared:
+            self._course.compared = True
             self._compare(state)
         if state.formed and state.removal is None and status.has_quorum:
             self._describe(state)
-        if status.is_coordinator and status.ready and not state.formed and not self._founding:
-            self._founding = True
+        ours_to_found = status.is_coordinator and status.ready and not state.formed
+        if ours_to_found and not self._course.founding:
+            self._course.founding = True
             self._spawn(self._found())
         self._herald.tell(status, state)
         for listener in self._listeners:
@@ -165,10 +180,11 @@ class Runtime:
         if known is None:
             return
         wanted = (own.name, own.priority, own.nofailover)
+        said = (known.name, known.priority, known.nofailover)
         now_ns = self._around.clock()
-        if wanted == (known.name, known.priority, known.nofailover) or now_ns < self._describe_ns:
+        if wanted == said or now_ns < self._course.describe_ns:
             return
-        self._describe_ns = now_ns + DESCRIBE_AGAIN_NS
+        self._course.describe_ns = now_ns + DESCRIBE_AGAIN_NS
         self.propose(
             DescribeMember(
                 node_id=own.node_id,
@@ -191,7 +207,7 @@ class Runtime:
         try:
             await self._propose(encode(command), "founding")
         finally:
-            self._founding = False
+            self._course.founding = False
 
     async def _propose(self, command: bytes, what: str) -> None:
         try:

@@ -30,6 +30,7 @@ from ramd.domain.service import (
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
+from ramd.postgres.conf import give_back
 from ramd.runtime import Runtime
 from ramd.state.commands import Destroy, RequestHandover, encode
 
@@ -134,12 +135,14 @@ class RamdService:
         config = self._host.daemon.config
         runtime = self._host.runtime
         if runtime is not None:
-            await runtime.stop_server()
+            runtime.undo_at_end()
         await self._host.end()
         await asyncio.to_thread(made.undo)
         if fresh:
             formation.kill_server_of(config.postgresql_data_dir)
             await asyncio.to_thread(shutil.rmtree, config.postgresql_data_dir, True)
+        else:
+            await asyncio.to_thread(give_back, config.postgresql_data_dir)
         clear_state(config.state_dir, remove=True)
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult:

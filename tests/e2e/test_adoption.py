@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.cluster_stories import (
     Clusters,
     ask,
     listing,
+    processes_of,
     same_everywhere,
     write,
 )
@@ -83,6 +85,26 @@ def test_a_failed_create_leaves_the_old_server_as_it_was(adopting: LocalCluster)
     assert "ramd" not in own(data_dir, "postgresql.conf")
     (foreign / "photo.jpg").unlink()
     foreign.rmdir()
+
+
+def test_a_create_that_fails_after_the_adoption_gives_the_old_server_back(
+    adopting: LocalCluster,
+) -> None:
+    """Node 2's daemon dies when node 1 has begun to adopt; the next story creates again."""
+    data_dir = adopting.places.data_dir(1)
+    before, alive = processes_of(adopting), listing(adopting.root)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(adopting.api, 1, "POST", "/cluster/create", {"num_nodes": 2}, 180)
+        wait_for(lambda: "ramd" in own(data_dir, "postgresql.conf"), SOON_S, "the adoption began")
+        adopting.processes.kill_daemon(2)
+        assert answer.result()[0] == 503
+    assert "ramd" not in own(data_dir, "postgresql.conf")
+    assert not (data_dir / "standby.signal").exists()
+    assert not (data_dir / "postmaster.pid").exists()
+    wait_for(lambda: processes_of(adopting) == before, SOON_S, "only node 1's daemon is left")
+    mine = f"{data_dir.relative_to(adopting.root)}/"
+    others = {name for name in listing(adopting.root) if not name.startswith(mine)}
+    assert others == {name for name in alive if not name.startswith(mine)}
 
 
 def test_create_adopts_the_old_server_and_replicas_get_its_rows(adopting: LocalCluster) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+
 import psycopg
 import pytest
 
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
+    SOON_S,
     Clusters,
     epoch_of,
+    make_table,
     one_lineage,
     primary_of,
     same_everywhere,
@@ -17,6 +21,7 @@ from tests.support.cluster_stories import (
 )
 from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster, await_api
+from tools.local_processes import alive
 
 TTL_MS = 30_000
 """So long that a daemon is back within its lease on a slow machine too."""
@@ -67,3 +72,33 @@ def test_restarting_every_daemon_at_once_changes_nothing(cluster: LocalCluster) 
     assert [cluster.processes.postmaster_pid(node) for node in NODES] == servers
     same_everywhere(cluster, rows | write(cluster, range(31, 41)))
     assert one_lineage(cluster) == 1
+
+
+def taken(listener: socket.socket, port: int) -> bool:
+    """The port is ours now. A dying process gives its own back a moment after it counts as dead."""
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    listener.listen()
+    return True
+
+
+def test_a_daemon_that_fails_to_start_leaves_no_server_open_for_ever(clusters: Clusters) -> None:
+    """The one before was killed and left no watch; the next one cannot have its port."""
+    cluster = clusters.make()
+    cluster.start()
+    cluster.create(1)
+    make_table(cluster)
+    serving = cluster.processes.postmaster_pid(1)
+    assert serving is not None
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        cluster.processes.kill_daemon(1)
+        wait_for(lambda: taken(thief, cluster.places.ports.raft), SOON_S, "the port is free")
+        cluster.spawn(1)
+        wait_for(lambda: cluster.processes.exit_status(1) is not None, SOON_S, "the daemon failed")
+        wait_for(lambda: not alive(serving), SOON_S, "its server is stopped at the lease's end")
+    cluster.start()
+    cluster.wait_healthy(HEAL_S)
+    write(cluster, [1])

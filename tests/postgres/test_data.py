@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -218,3 +220,42 @@ def test_an_ordinary_user_runs_its_own_server(nodes: Nodes) -> None:
         timeout=120,
     )
     assert (said.stdout, said.returncode) == ("shut_down\n", 0), said.stderr
+
+
+def begun(nodes: Nodes, tool: str, argument: str) -> subprocess.Popen[bytes]:
+    """A program as a daemon that was killed leaves it: at work, asking for nothing."""
+    program = nodes.cluster.folder / tool
+    program.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy("/bin/sh", program)
+    return subprocess.Popen([program, "-c", "read _", argument], stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("suffix", ["", ".initdb-tmp"])
+async def test_what_a_killed_daemon_began_is_ended_before_anything_is_made(
+    nodes: Nodes, suffix: str
+) -> None:
+    server = await nodes.open(1)
+    old = begun(nodes, "pg_basebackup", f"--pgdata={server.data.path}{suffix}")
+    other = begun(nodes, "pg_rewind", f"--target-pgdata={server.data.path}x")
+    try:
+        await server.data.initdb()
+        assert old.wait(timeout=5) == -signal.SIGKILL
+        assert other.poll() is None, "it works on another directory"
+    finally:
+        for process in (old, other):
+            process.kill()
+            process.communicate()
+
+
+async def test_a_rewind_of_a_killed_daemon_is_ended_before_the_server_starts(nodes: Nodes) -> None:
+    server = await nodes.open(1, from_template=True)
+    old = begun(nodes, "pg_rewind", f"--target-pgdata={server.data.path}")
+    try:
+        with pytest.raises(Refused, match=str(old.pid)):
+            await server.data.set_aside("it is still being changed")
+        await server.start(replica=False, upstream=None, timeout_ms=START_MS)
+        assert old.wait(timeout=5) == -signal.SIGKILL
+        await server.stop(StopMode.FAST, timeout_ms=START_MS)
+    finally:
+        old.kill()
+        old.communicate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import parse_lsn
 from ramd.domain.observation import DataKind, Position, ServerRole
-from ramd.domain.server import StopMode
-from ramd.postgres.conf import render
+from ramd.domain.server import StopMode, Upstream
+from ramd.postgres.conf import render, write_upstream
 from ramd.postgres.instance import Instance
+from ramd.postgres.site import Site
 from ramd.postgres.wal import segment_name
 from tests.postgres.conftest import READY_S, START_MS, Nodes, accepting, streams_from
 from tests.postgres.test_life import both_versions
@@ -329,3 +331,28 @@ async def test_a_promotion_that_never_happened_does_not_stop_the_next_start(node
         Path(nodes.site(2).data_dir, name).touch()
     await replica.start(replica=True, upstream=nodes.upstream(1), timeout_ms=START_MS)
     await streams_from(replica, 1)
+
+
+async def test_a_slow_disk_holds_up_no_heartbeat_and_no_reload(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing whom to follow happens beside the event loop; cut short, it is told later."""
+    await nodes.primary()
+    replica = await nodes.replica(2)
+    slow = threading.Event()
+
+    def write_slowly(site: Site, upstream: Upstream | None) -> bool:
+        slow.wait(10)
+        return write_upstream(site, upstream)
+
+    monkeypatch.setattr("ramd.postgres.instance.write_upstream", write_slowly)
+    following = asyncio.ensure_future(replica.follow(None))
+    await asyncio.sleep(0)
+    assert not following.done(), "the loop goes on while the disk is slow"
+    following.cancel()
+    slow.set()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    await replica.follow(None)
+
+    await final_position(replica)  # the file that was written is obeyed

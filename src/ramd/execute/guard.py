@@ -29,6 +29,11 @@ MARGIN_MS = 400
 NS_PER_MS = 1_000_000
 
 
+def margin_of(ttl_ms: int, margin_ms: int = MARGIN_MS) -> int:
+    """How long before the deadline of a lease of `ttl_ms` the fence begins."""
+    return min(margin_ms, ttl_ms // 4)
+
+
 Interrupt: TypeAlias = Callable[[], asyncio.Task[None] | None]
 
 
@@ -59,7 +64,7 @@ class Guard:
         assert ttl_ms > 0 and margin_ms > 0
         self._ports = ports
         self._ttl_ns = ttl_ms * NS_PER_MS
-        self._margin_ms = min(margin_ms, ttl_ms // 4)
+        self._margin_ms = margin_of(ttl_ms, margin_ms)
         self._note = note
         self._watched = Watched()
         self._interrupt: Interrupt = lambda: None

@@ -43,19 +43,28 @@ def leave_watch(*, state_dir: Path, data_dir: Path, margin_ms: int) -> None:
 def watch(state_dir: Path, data_dir: Path, margin_ns: int) -> str:
     """Wait for the end of the noted lease, then stop the server unless a daemon took it over.
 
-    Returns what happened: `taken over` or `stopped`.
+    A daemon that only holds the directory has not: it may be about to fail, at a port or a damaged
+    log, and nobody would mind the server. Returns what happened: `taken over` or `stopped`.
     """
-    store = LocalStore.load(state_dir)
+    found = LocalStore.load(state_dir).record
     note = LeaseNote.open(state_dir)
-    while True:
-        deadline_ns = note.deadline_ns(store.record.opened_epoch)
-        if _held(state_dir / LOCK_FILE):
-            return "taken over"
+    deadline_ns = note.deadline_ns(found.opened_epoch)
+
+    def taken_over() -> bool:
+        if not _held(state_dir / LOCK_FILE):
+            return False
+        now = LocalStore.load(state_dir).record
+        replica = (data_dir / "standby.signal").exists()
+        epochs = (now.opened_epoch, now.released_epoch)
+        renewed = note.deadline_ns(found.opened_epoch) != deadline_ns
+        return renewed or replica or epochs != (found.opened_epoch, found.released_epoch)
+
+    while not taken_over():
         if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= deadline_ns - margin_ns:
-            break
+            stop_now(data_dir)
+            return "stopped"
         time.sleep(LOOK_S)
-    stop_now(data_dir)
-    return "stopped"
+    return "taken over"
 
 
 def stop_now(data_dir: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ramd.domain.errors import ConfigError, PostgresError
 from ramd.domain.server import Upstream
-from ramd.postgres.files import make_dirs, read_file, write_file
+from ramd.postgres.account import owner_account
+from ramd.postgres.files import make_dirs, read_file, remove_file, write_file
 from ramd.postgres.hba import render_hba
 from ramd.postgres.quote import conf_value, conninfo, passfile_field
 from ramd.postgres.site import Site
@@ -207,6 +208,20 @@ def write_all(site: Site, upstream: Upstream | None) -> None:
     write_passfile(site)
     write_upstream(site, upstream)
     write_file(site.data_dir / "postgresql.conf", with_include(conf, site.conf_file), account)
+
+
+def give_back(data_dir: Path) -> None:
+    """Undo what makes a stopped server of `data_dir` RAMD's: it starts by hand as it did before.
+
+    An adopted directory was a primary's. Raises PostgresError.
+    """
+    account = owner_account(data_dir)
+    path = data_dir / "postgresql.conf"
+    text = read_file(path, account)
+    if text is not None and MARK in text:
+        kept = [line for line in text.splitlines() if MARK not in line]
+        write_file(path, "".join(f"{line}\n" for line in kept), account)
+        remove_file(data_dir / "standby.signal")
 
 
 def read_operators(site: Site) -> str:

@@ -6,16 +6,31 @@ given away through one, and nothing is read that this user could not read himsel
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ramd.domain.errors import PostgresError
 from ramd.postgres.account import Account
 
+T = TypeVar("T")
+
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 MARK_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+async def on_disk(change: Callable[[], T]) -> T:
+    """Perform `change` in a thread: nobody's heartbeat waits for this disk. A caller that is
+    cancelled waits for its end all the same, so that two changes are never under way at once."""
+    changing = asyncio.ensure_future(asyncio.to_thread(change))
+    try:
+        return await asyncio.shield(changing)
+    except asyncio.CancelledError:
+        await asyncio.wait({changing})
+        raise
 
 
 def read_file(path: Path, account: Account) -> str | None:

@@ -15,6 +15,7 @@ from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
 from ramd.postgres.child import Watched
 from ramd.postgres.conf import read_upstream, write_all, write_upstream
 from ramd.postgres.data import DataDir
+from ramd.postgres.files import on_disk
 from ramd.postgres.options import ServerOptions
 from ramd.postgres.orphans import end_process, kill_remains
 from ramd.postgres.probe import Link
@@ -48,6 +49,7 @@ class Instance:
         self._postmaster: Watched | None = None
         self._upstream: Upstream | None = None
         self._roles_done = False
+        self._told = True
         self._data = DataDir(site, lambda: self.running)
 
     @property
@@ -81,15 +83,13 @@ class Instance:
 
     async def start(self, *, replica: bool, upstream: Upstream | None, timeout_ms: int) -> None:
         """See Server. Refused if one runs or the directory is not a complete one."""
-        if self.running or find_running(self._site) is not None:
+        if await self.adopt():
             raise Refused(f"a server runs already on {self._site.data_dir}")
         found = await self._data.inspect()
         if found.kind is not DataKind.CLUSTER:
             raise Refused(f"{self._site.data_dir} is {found.kind}: {found.why}")
         source = upstream if replica else None
-        write_all(self._site, source)
-        clear_old_promotion(self._site)
-        set_signal_file(self._site, replica=replica)
+        await on_disk(lambda: self._prepare(source, replica=replica))
         await kill_remains(self._site, timeout_ms=KILL_MS)
         self._watch(await launch(self._site, timeout_ms=timeout_ms))
         self._upstream = source
@@ -120,8 +120,10 @@ class Instance:
     async def follow(self, upstream: Upstream | None) -> None:
         """See Server. With None it returns when no WAL receiver is left, or raises."""
         postmaster = self._must_run()
-        if write_upstream(self._site, upstream):
+        told, self._told = self._told, False  # cut short between file and signal: say it again
+        if await on_disk(lambda: write_upstream(self._site, upstream)) or not told:
             postmaster.send(signal.SIGHUP)
+        self._told = True
         self._upstream = upstream
         if upstream is None:
             await self._no_receiver()
@@ -149,6 +151,12 @@ class Instance:
             async with self._session() as session:
                 await ensure_roles(session, self._site.options)
             self._roles_done = True
+
+    def _prepare(self, source: Upstream | None, *, replica: bool) -> None:
+        """What a start reads and goes by, durably on disk."""
+        write_all(self._site, source)
+        clear_old_promotion(self._site)
+        set_signal_file(self._site, replica=replica)
 
     def _watch(self, postmaster: Watched) -> None:
         self._link.drop()

@@ -13,6 +13,7 @@ from ramd.domain.errors import PostgresError
 from ramd.domain.server import Upstream
 from ramd.postgres.conf import application_name, peer_conninfo, without_owned, write_passfile
 from ramd.postgres.files import make_dirs, read_file, sync_dir, touch_file, write_file
+from ramd.postgres.orphans import end_tools
 from ramd.postgres.quote import literal
 from ramd.postgres.session import SessionError, open_peer
 from ramd.postgres.site import Site
@@ -25,10 +26,13 @@ CLONE_TIMEOUT_MS = 24 * 3600 * 1000
 CLONE_STALL_MS = 600_000
 """The checkpoint that a clone begins with may take minutes without a byte."""
 PEER_TIMEOUT_MS = 5000
+KILL_MS = 5000
 
 
 async def make(site: Site, what: str, fill: Callable[[Path], Awaitable[None]]) -> None:
     """Let `fill` make a data directory, then put it in its place; on failure nothing is left."""
+    # What a killed daemon began goes on by itself, and would write into what is made now.
+    await end_tools(site, timeout_ms=KILL_MS)
     await discard(site)
     place = workplace(site, f"{what}-tmp")
     begin(site, place, what)

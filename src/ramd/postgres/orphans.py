@@ -21,6 +21,10 @@ from ramd.postgres.pidfile import PidFile, read_pidfile
 from ramd.postgres.site import Site
 
 PROGRAM_NAMES = frozenset({"postgres", "postmaster"})
+TOOL_NAMES = frozenset({"initdb", "pg_basebackup", "pg_rewind"})
+TOOL_TARGETS = ("--pgdata=", "--target-pgdata=")
+WORKPLACES = ("clone-tmp", "initdb-tmp")
+"""Suffixes of where a data directory is made, see `make`."""
 POLL_S = 0.01
 LOOKUP_TIMEOUT_S = 10.0
 
@@ -87,13 +91,28 @@ def cwd_of(pid: int, account: Account) -> str:
 
 
 def server_processes(data_dir: Path, account: Account) -> Iterator[Process]:
-    """Every living process of PostgreSQL's that works in `data_dir`, postmaster or not."""
+    """Every living process of PostgreSQL's that works in `data_dir`, postmaster or not, and every
+    program that makes or changes it."""
     wanted = os.path.realpath(data_dir)
     for entry in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
         if entry.isdecimal():
             process = look_at(int(entry), account)
-            if process is not None and not process.dead and process.cwd == wanted:
+            if process is None or process.dead:
+                continue
+            if process.cwd == wanted or (process.name in TOOL_NAMES and makes(process, data_dir)):
                 yield process
+
+
+def makes(process: Process, data_dir: Path) -> bool:
+    """A tool was told to work on `data_dir`, or where that is being made."""
+    try:
+        command = Path("/proc", str(process.pid), "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    targets = {os.fsencode(data_dir)}
+    targets |= {os.fsencode(data_dir.with_name(f"{data_dir.name}.{x}")) for x in WORKPLACES}
+    wanted = {word.encode() + target for word in TOOL_TARGETS for target in targets}
+    return not wanted.isdisjoint(command.split(b"\0"))
 
 
 def attached(shm_id: int | None) -> int:
@@ -130,6 +149,22 @@ def signal_exactly(process: Process, account: Account, signum: signal.Signals) -
         pass
     finally:
         os.close(pidfd)
+
+
+async def end_tools(site: Site, *, timeout_ms: int) -> None:
+    """Afterwards no program of an earlier daemon makes or changes the data directory. Servers are
+    not touched. Raises PostgresError naming who is left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_ms / 1000
+    while left := [
+        p for p in server_processes(site.data_dir, site.account) if p.name in TOOL_NAMES
+    ]:
+        for process in left:
+            signal_exactly(process, site.account, signal.SIGKILL)
+        if loop.time() >= deadline:
+            who = ", ".join(f"{p.name} {p.pid} ({p.state})" for p in left)
+            raise PostgresError(f"programs that work on {site.data_dir} do not end: {who}")
+        await asyncio.sleep(POLL_S)
 
 
 async def kill_remains(site: Site, *, timeout_ms: int) -> None:

@@ -42,6 +42,7 @@ class Session:
 
     def __init__(self, conn: pq.abc.PGconn) -> None:
         self._conn = conn
+        self._waiting: Waiting | None = None
 
     @classmethod
     async def open(cls, info: str, *, timeout_ms: int) -> Session:
@@ -70,8 +71,26 @@ class Session:
         return await self._bounded(lambda: self._query(sql), timeout_ms)
 
     def close(self) -> None:
-        """At once, whatever state the connection is in."""
+        """At once, whatever state the connection is in; whoever waits on it gets SessionError.
+
+        The event loop lets go of the descriptor first: its number is soon another file's, and what
+        was still registered for it would make the loop deaf to that one.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.give_up()
         self._conn.finish()
+
+    async def _ready(self, *, write: bool) -> None:
+        """Returns when the socket can be read or, if `write`, written. Cancellable at once."""
+        waiting = Waiting(self._conn.socket, write=write)
+        self._waiting = waiting
+        try:
+            await waiting.ready
+        finally:
+            waiting.end()
+            if self._waiting is waiting:
+                self._waiting = None
 
     async def _bounded(
         self, action: Callable[[], Awaitable[list[Row]]], timeout_ms: int
@@ -97,7 +116,7 @@ class Session:
                 return []
             if step == pq.PollingStatus.FAILED:
                 break
-            await ready(conn.socket, write=step == pq.PollingStatus.WRITING)
+            await self._ready(write=step == pq.PollingStatus.WRITING)
         message = plain(conn.get_error_message())
         # A server that does not accept leaves its socket's queue full: the kernel says EAGAIN.
         raise SessionError(message, timed_out=os.strerror(errno.EAGAIN) in message)
@@ -109,12 +128,12 @@ class Session:
         try:
             conn.send_query(sql.encode())
             while conn.flush():
-                await ready(conn.socket, write=True)
+                await self._ready(write=True)
             rows: list[Row] = []
             failed: SessionError | None = None
             for _ in range(RESULTS_MAX):
                 while conn.is_busy():
-                    await ready(conn.socket, write=False)
+                    await self._ready(write=False)
                     conn.consume_input()
                 result = conn.get_result()
                 if result is None:
@@ -157,23 +176,33 @@ def plain(message: str) -> str:
     return line.strip() or "connection lost"
 
 
-async def ready(descriptor: int, *, write: bool) -> None:
-    """Returns when the socket can be read or, if `write`, written. Cancellable at once."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
+class Waiting:
+    """One wait for a socket, registered with the event loop until `end`."""
 
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
+    def __init__(self, descriptor: int, *, write: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = descriptor
+        self._write = write
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        add = self._loop.add_writer if write else self._loop.add_reader
+        add(descriptor, self._wake)
 
-    add, remove = (
-        (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
-    )
-    add(descriptor, wake)
-    try:
-        await future
-    finally:
-        remove(descriptor)
+    def give_up(self) -> None:
+        """The connection is closed by somebody else."""
+        self.end()
+        if not self.ready.done():
+            self.ready.set_exception(SessionError("the connection was closed"))
+
+    def end(self) -> None:
+        """Nothing is registered any more. Idempotent: a number is let go of only once."""
+        if self._descriptor >= 0:
+            remove = self._loop.remove_writer if self._write else self._loop.remove_reader
+            remove(self._descriptor)
+            self._descriptor = -1
+
+    def _wake(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
 
 
 def local_conninfo(site: Site, *, replication: bool) -> str:

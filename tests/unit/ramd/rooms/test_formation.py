@@ -147,12 +147,16 @@ def test_undo_removes_what_was_made_and_nothing_else(tmp_path: Path) -> None:
     (config.state_dir / "ramd.pid").write_text("1\n")
     (tmp_path / "node1").mkdir()
     (tmp_path / "node1" / "PG_VERSION").write_text("18\n")
+    (tmp_path / "node2.clone-tmp").mkdir()
+    (tmp_path / "node2.clone-tmp" / "photo.jpg").write_text("not made by create")
     before = listing(tmp_path)
     plans = plan_nodes(config, CreateRequest(num_nodes=3))
     made = Made()
     made.write(plans, config)
     (tmp_path / "node2").mkdir()
     (tmp_path / "node2" / "base").write_text("half a clone")
+    (tmp_path / "node3.clone-tmp").mkdir()
+    (tmp_path / "node3.clone-tmp" / "base").write_text("half a clone")
     assert listing(tmp_path) != before
     made.undo()
     assert listing(tmp_path) == before

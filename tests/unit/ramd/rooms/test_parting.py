@@ -6,8 +6,10 @@ import asyncio
 import fcntl
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,14 +63,55 @@ def test_the_server_is_stopped_when_the_lease_is_over(
     wait_for(lambda: server.poll() is not None, 5, "the server ended")
 
 
-def test_a_daemon_that_takes_over_is_left_alone(
+@contextmanager
+def held(state_dir: Path) -> Iterator[None]:
+    """A daemon has the state directory."""
+    with (state_dir / LOCK_FILE).open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_daemon_that_renews_has_taken_over(
+    server: subprocess.Popen[bytes], state_dir: Path, tmp_path: Path
+) -> None:
+    note = LeaseNote.open(state_dir)
+    note.write(4, boottime_ns() + 60_000_000_000)
+    renewing = threading.Timer(0.2, note.write, (4, boottime_ns() + 90_000_000_000))
+    with held(state_dir):
+        renewing.start()
+        assert watch(state_dir, tmp_path / "data", 0) == "taken over"
+    assert server.poll() is None
+
+
+def test_a_daemon_that_gave_the_epoch_back_has_taken_over(
     server: subprocess.Popen[bytes], state_dir: Path, tmp_path: Path
 ) -> None:
     LeaseNote.open(state_dir).write(4, boottime_ns() + 60_000_000_000)
-    with (state_dir / LOCK_FILE).open("r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    latching = threading.Timer(0.2, asyncio.run, (LocalStore.load(state_dir).latch(4),))
+    with held(state_dir):
+        latching.start()
         assert watch(state_dir, tmp_path / "data", 0) == "taken over"
     assert server.poll() is None
+
+
+def test_a_replica_in_the_hands_of_a_daemon_is_left_alone(
+    server: subprocess.Popen[bytes], state_dir: Path, tmp_path: Path
+) -> None:
+    LeaseNote.open(state_dir).write(4, boottime_ns() + 60_000_000_000)
+    (tmp_path / "data" / "standby.signal").touch()
+    with held(state_dir):
+        assert watch(state_dir, tmp_path / "data", 0) == "taken over"
+    assert server.poll() is None
+
+
+def test_a_daemon_that_only_holds_the_directory_has_not_taken_over(
+    server: subprocess.Popen[bytes], state_dir: Path, tmp_path: Path
+) -> None:
+    """It may be about to fail at its port or its log, and then nobody would mind the server."""
+    LeaseNote.open(state_dir).write(4, boottime_ns() + 300_000_000)
+    with held(state_dir):
+        assert watch(state_dir, tmp_path / "data", 0) == "stopped"
+    wait_for(lambda: server.poll() is not None, 5, "the server ended")
 
 
 def test_a_lease_of_which_nothing_is_known_is_over(
