@@ -58,6 +58,7 @@ async def _measure(root: Path, runs: int) -> list[float]:
             upstream = Upstream(
                 node_id=old.options.node_id, host="127.0.0.1", port=old.options.port
             )
+            await primary.ensure_slots((new.options.node_id,), primary=True)
             await replica.data.clone(upstream)
             await replica.start(replica=True, upstream=upstream, timeout_ms=START_MS)
             await _streams(replica, upstream)

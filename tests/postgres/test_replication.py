@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ramd.domain.errors import PostgresError
@@ -66,6 +67,37 @@ async def test_a_clone_streams_and_both_ends_say_so(nodes: Nodes) -> None:
     assert ask(nodes.site(1), "SELECT count(*) FROM pg_replication_slots WHERE active") == 1
     assert not nodes.site(2).unfinished_file.exists()
     assert not list(nodes.site(2).data_dir.parent.glob("data.*"))
+
+
+async def test_a_receiver_that_is_turned_away_again_and_again_is_no_stream(nodes: Nodes) -> None:
+    """Without its slot it fails at once, five times a second, and calls itself streaming."""
+    await nodes.primary()
+    replica = await nodes.replica(2)
+    drop = (
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE active;"
+        " SELECT pg_drop_replication_slot('ramd_node_2')"
+    )
+
+    def dropped() -> bool:
+        try:
+            ask(nodes.site(1), drop)
+        except psycopg.Error:
+            return False  # the receiver came back before the slot was gone
+        return True
+
+    await wait_for_async(dropped, READY_S, "the slot is gone")
+    log = nodes.site(2).log_file
+
+    def failures() -> int:
+        return log.read_text().count('slot "ramd_node_2" does not exist')
+
+    await wait_for_async(lambda: failures() >= 1, READY_S, "the receiver is turned away")
+    claims = [(await replica.probe(timeout_ms=2000)).upstream for _ in range(5)]
+    begun = failures()
+    while failures() < begun + 5:  # bounded by the test's own timeout
+        claims.append((await replica.probe(timeout_ms=2000)).upstream)
+    assert set(claims) == {None}
+    assert len(claims) > 50, "often enough to have met a receiver alive"
 
 
 @both_versions

@@ -23,6 +23,10 @@ from ramd.postgres.site import Site
 TOO_MANY = ("too many clients", "too many connections", "connection slots", "max_wal_senders")
 """Words of a server that answers, only not to one more client (SQLSTATE 53300)."""
 
+PROVEN_MS = 150
+"""A WAL receiver calls itself streaming from its start (walreceiver.c, WalReceiverMain), also one
+that is about to be turned away and comes back as another process: it counts once it has lasted."""
+
 FACTS = f"""
 SELECT pg_is_in_recovery(),
   CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
@@ -34,7 +38,9 @@ SELECT pg_is_in_recovery(),
   (SELECT string_agg(substr(application_name, {len(SLOT_PREFIX) + 1}), ' ')
      FROM pg_stat_replication
     WHERE state = 'streaming' AND application_name ~ '^{SLOT_PREFIX}[0-9]$')
-  FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver r ON r.status = 'streaming'
+  FROM (SELECT 1) AS one LEFT JOIN (pg_stat_wal_receiver r JOIN pg_stat_activity a
+       ON a.pid = r.pid AND a.backend_start < clock_timestamp() - interval '{PROVEN_MS} ms')
+       ON r.status = 'streaming'
 """
 
 BIRTH = """
