@@ -121,6 +121,7 @@ async def test_promotion_takes_the_timeline_it_was_given(nodes: Nodes) -> None:
     assert await second.promote(5, timeout_ms=START_MS) == done
     ask(nodes.site(2), "INSERT INTO t VALUES (1)")
     await rows_on(nodes, 3, 1)
+    await streams_from(third, 2)
     facts = await third.probe(timeout_ms=2000)
     assert facts.position is not None
     assert (facts.position.timeline, facts.upstream) == (5, 2)
