@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +29,15 @@ from ramd.domain.errors import RamdError, Refused
 from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
 from ramd.link import RAFT_DIR
-from ramd.postgres.account import Account, check_reachable, owner_account
-from ramd.postgres.orphans import WORKPLACES, server_processes, signal_exactly
+from ramd.postgres.account import Account, check_reachable
+from ramd.postgres.orphans import WORKPLACES, kill_server_of
 
 NODES_MAX = 9
 SECRET_FILE = "cluster_secret"
 CREATED_MARK = "created.json"
 """In the state directory of a daemon that create started: it exits when the cluster ends."""
 STOP_TIMEOUT_S = 15.0
+KILL_TIMEOUT_S = 5.0
 HEADING = "Made by `cluster create` of node 1."
 
 NODE_OWN_KEYS = frozenset({
@@ -315,7 +315,7 @@ class Made:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(timeout=STOP_TIMEOUT_S)
         for data_dir in self.servers:
-            kill_server_of(data_dir)
+            kill_server_of(data_dir, timeout_s=KILL_TIMEOUT_S)
             shutil.rmtree(data_dir, ignore_errors=True)
         for place in self.workplaces:
             shutil.rmtree(place, ignore_errors=True)
@@ -323,18 +323,6 @@ class Made:
             path.unlink(missing_ok=True)
         for directory in reversed(self.directories):
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def kill_server_of(data_dir: Path, timeout_s: float = 5.0) -> None:
-    """SIGKILL of every process of the server on `data_dir`; waits for their end, bounded."""
-    account = owner_account(data_dir)
-    deadline = time.monotonic() + timeout_s
-    while remains := list(server_processes(data_dir, account)):
-        for process in remains:
-            signal_exactly(process, account, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.02)
 
 
 def secret_file(plan: NodePlan) -> Path:

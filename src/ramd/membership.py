@@ -8,7 +8,6 @@ file is only compared with what the group knows. Start reading at `own_member`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,19 +16,15 @@ from ramd.config.model import Config
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import Member
 from ramd.postgres.conf import MARK
+from ramd.postgres.files import write_file
 
 FILE_NAME = "members.json"
 
 
 def save_members(state_dir: Path, members: tuple[Member, ...]) -> None:
     """Keep the founding list, this node's own entry included; durable when it returns."""
-    path = state_dir / FILE_NAME
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump([asdict(member) for member in members], file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = json.dumps([asdict(member) for member in members], indent=1) + "\n"
+    write_file(state_dir / FILE_NAME, text, None)
 
 
 def founding_members(config: Config) -> tuple[Member, ...]:

@@ -31,6 +31,7 @@ from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
+from ramd.postgres.orphans import kill_server_of
 from ramd.runtime import Runtime
 from ramd.state.commands import Destroy, RequestHandover, encode
 
@@ -139,7 +140,9 @@ class RamdService:
         await self._host.end()
         await asyncio.to_thread(made.undo)
         if fresh:
-            formation.kill_server_of(config.postgresql_data_dir)
+            await asyncio.to_thread(
+                kill_server_of, config.postgresql_data_dir, timeout_s=formation.KILL_TIMEOUT_S
+            )
             await asyncio.to_thread(shutil.rmtree, config.postgresql_data_dir, True)
         else:
             await asyncio.to_thread(give_back, config.postgresql_data_dir)

@@ -19,7 +19,7 @@ from pathlib import Path
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.postgres.account import owner_account
-from ramd.postgres.orphans import server_processes, signal_exactly
+from ramd.postgres.orphans import kill_server_of, server_processes, signal_exactly
 
 LOCK_FILE = "raft/lock"
 LOOK_S = 0.05
@@ -75,13 +75,10 @@ def stop_now(data_dir: Path) -> None:
     for process in server_processes(data_dir, account):
         if process.pid == postmaster:
             signal_exactly(process, account, signal.SIGQUIT)
-    while time.monotonic() - begun_s < GIVE_UP_S:
-        remains = list(server_processes(data_dir, account))
-        if not remains:
-            return
+    while any(server_processes(data_dir, account)):
         if time.monotonic() - begun_s > KILL_AFTER_S:
-            for process in remains:
-                signal_exactly(process, account, signal.SIGKILL)
+            kill_server_of(data_dir, timeout_s=GIVE_UP_S - KILL_AFTER_S)
+            return
         time.sleep(LOOK_S / 5)
 
 

@@ -11,12 +11,13 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramd.domain.errors import PostgresError
-from ramd.postgres.account import Account
+from ramd.postgres.account import Account, owner_account
 from ramd.postgres.pidfile import PidFile, read_pidfile
 from ramd.postgres.site import Site
 
@@ -101,6 +102,22 @@ def server_processes(data_dir: Path, account: Account) -> Iterator[Process]:
                 continue
             if process.cwd == wanted or (process.name in TOOL_NAMES and makes(process, data_dir)):
                 yield process
+
+
+def kill_server_of(data_dir: Path, *, timeout_s: float) -> bool:
+    """SIGKILL of every process that works on `data_dir`; True once none is left. Blocks; bounded.
+
+    For whoever has no event loop, or knows a directory and nothing else of its server.
+    """
+    account = owner_account(data_dir)
+    deadline = time.monotonic() + timeout_s
+    while remains := list(server_processes(data_dir, account)):
+        for process in remains:
+            signal_exactly(process, account, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def makes(process: Process, data_dir: Path) -> bool:
