@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-MARKED_DIRS = ("postgres", "e2e")
+MARKED_DIRS = ("postgres", "extension", "e2e")
 
 # A slow moment of the machine is no failure; a failing example prints how to run it again.
 settings.register_profile("shared", deadline=None, print_blob=True)
@@ -14,7 +14,7 @@ settings.load_profile("shared")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/postgres and tests/e2e carries the marker of its folder."""
+    """Everything below these folders carries the marker of its folder."""
     for item in items:
         if item.path.is_relative_to(HERE):
             folder = item.path.relative_to(HERE).parts[0]

@@ -135,6 +135,7 @@ class LocalCluster:
             return
         self.processes.end_all()
         shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.places.page_dir(), ignore_errors=True)
 
 
 def await_api(cluster: LocalCluster, node: int, deadline_s: float = 60) -> None:

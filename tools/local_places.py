@@ -6,11 +6,13 @@ Lives here: names only. Must not live here: processes (`local_processes`), the R
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+MEMORY = Path("/dev/shm")
 NODES_MAX = 9
 PORT_FIRST = 10_000
 PORT_STARTS = 15_000
@@ -90,6 +92,11 @@ class Places:
         port = self.ports.postgresql + node - 1
         return f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
 
+    def page_dir(self) -> Path:
+        """In memory, this cluster's alone; made by the first daemon, removed with the rest."""
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return MEMORY / f"ramd-local-{digest}"
+
     def settings(self, node: int) -> dict[str, object]:
         """What a node's own file has to say to lie in these places."""
         step = node - 1
@@ -105,6 +112,7 @@ class Places:
             "initdb_options": "--no-sync",
             "log_file": self.log(node),
             "postgresql_log_dir": self.log(node).parent,
+            "page_dir": self.page_dir(),
         }
 
     def write_conf(self, node: int, more: dict[str, object]) -> None:

@@ -103,6 +103,7 @@ def node_page(node: Mapping[str, Any]) -> Page:
             ("up for", _span(node.get("uptime_seconds"))),
             ("timeline", _known(node.get("timeline"))),
             ("WAL position", _known(node.get("lsn"))),
+            ("fence", _known(node.get("fence"), missing=NONE)),
             ("streams from", _known(node.get("upstream_node_id"), "node {}", missing=NONE)),
             ("lag", _lag(node)),
             ("last seen", _seen(node)),

@@ -11,7 +11,7 @@ import hmac
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ramd import events
@@ -19,6 +19,7 @@ from ramd.config.model import Config
 from ramd.config.secret_file import SecretFileError, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
+from ramd.domain.fence import Fence
 from ramd.domain.model import Member
 from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
@@ -26,12 +27,14 @@ from ramd.execute.guard import Guard, margin_of
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
+from ramd.fence.place import Wanted, open_fence
 from ramd.link import GroupOptions, Membership, join
 from ramd.loop import ControlLoop, Parts
 from ramd.membership import own_member
 from ramd.observe.observer import Identity, Observer, Pace
 from ramd.postgres.instance import Instance
 from ramd.postgres.options import ServerOptions
+from ramd.postgres.pidfile import read_pidfile
 from ramd.postgres.site import Site, open_site
 from ramd.state.commands import Command
 
@@ -57,6 +60,7 @@ class Organs:
 
     membership: Membership
     note: LeaseNote
+    fence: Fence
     server: Instance
     observer: Observer
     guard: Guard
@@ -86,13 +90,23 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
     site.prepare()
     store = LocalStore.load(config.state_dir)
     try:
-        return await _enter(around, calls, site, store)
+        fence, preload = await asyncio.to_thread(open_fence, _wanted(around, site))
     except BaseException:
         _leave_server_watched(config, store)
         raise
+    try:
+        return await _enter(around, calls, (replace(site, preload=preload), fence), store)
+    except BaseException:
+        if not fence.bind(_postmaster_pid(config) or 0):
+            _leave_server_watched(config, store)
+        fence.close()
+        raise
 
 
-async def _enter(around: Surroundings, calls: Calls, site: Site, store: LocalStore) -> Organs:
+async def _enter(
+    around: Surroundings, calls: Calls, made: tuple[Site, Fence], store: LocalStore
+) -> Organs:
+    site, fence = made
     wake = asyncio.Event()
     boot = secrets.randbits(63)
     membership = await join(
@@ -102,8 +116,12 @@ async def _enter(around: Surroundings, calls: Calls, site: Site, store: LocalSto
         forming=calls.forming,
     )
     try:
-        server = Instance(site)
-        observer = _observer(around, server, boot, wake)
+        server = Instance(site, fence)
+
+        def exited() -> None:
+            organs.guard.shut(0)
+
+        observer = _observer(around, server, boot, (wake.set, exited))
 
         def changed() -> None:
             observer.touch()
@@ -129,12 +147,40 @@ def _leave_server_watched(config: Config, store: LocalStore) -> None:
         )
 
 
-def _observer(around: Surroundings, server: Instance, boot: int, wake: asyncio.Event) -> Observer:
+def _postmaster_pid(config: Config) -> int | None:
+    found = read_pidfile(config.postgresql_data_dir / "postmaster.pid")
+    return found.pid if found is not None else None
+
+
+def _wanted(around: Surroundings, site: Site) -> Wanted:
+    config = around.config
+    return Wanted(
+        mode=config.pgraft_extension,
+        page_dir=config.page_dir,
+        grace_ms=config.fence_grace_ms,
+        state_dir=config.state_dir,
+        uid=site.account.uid,
+        gid=site.account.gid,
+        bin_dir=site.binaries.bin_dir,
+        server_version=site.binaries.version,
+        postmaster_pid=_postmaster_pid(config),
+        daemon_version=around.version,
+        clock=around.clock,
+    )
+
+
+def _observer(
+    around: Surroundings,
+    server: Instance,
+    boot: int,
+    tell: tuple[Callable[[], None], Callable[[], None]],
+) -> Observer:
     config = around.config
     return Observer(
         server,
         identity=Identity(node_id=config.node_id, boot=boot, daemon_version=around.version),
-        wake=wake.set,
+        wake=tell[0],
+        exited=tell[1],
         pace=Pace(interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms),
     )
 
@@ -180,6 +226,7 @@ def _organs(
             observer=observer,
             executor=executor,
             coordinator=coordinator,
+            fence=server.fence,
             clock=around.clock,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
@@ -189,6 +236,7 @@ def _organs(
     return Organs(
         membership=membership,
         note=note,
+        fence=server.fence,
         server=server,
         observer=observer,
         guard=guard,

@@ -384,6 +384,78 @@ class LocalFactsUnusable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FenceFound(Event):
+    template = "the server with process id {pid} checks the lease itself: {guards}"
+    pid: int
+    guards: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceMissing(Event):
+    level = WARNING
+    template = (
+        "the server will not check the lease itself ({why}): this daemon stops it in time instead,"
+        " and cannot while it is frozen or dead"
+    )
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionBuilt(Event):
+    template = "the extension was built for PostgreSQL {version} in {duration_ms} ms: {path}"
+    version: str
+    path: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceActed(Event):
+    level = WARNING
+    template = (
+        "the server's fence acted: {refused_statements} statements and {refused_commits} commits"
+        " refused, {dropped_acks} acknowledgements dropped, {dropped_sync} for a cancelled wait,"
+        " {ended_sessions} sessions ended"
+    )
+    refused_statements: int
+    refused_commits: int
+    dropped_acks: int
+    dropped_sync: int
+    ended_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcementOff(Event):
+    level = ERROR
+    template = "pgraft.enforce is off: this server acknowledges writes without a lease"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageLost(Event):
+    level = ERROR
+    template = (
+        "{path} was removed under a running daemon and server: both go on with what they hold,"
+        " and it is made again at the next start of the server"
+    )
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePublished(Event):
+    template = "the server may acknowledge writes in epoch {epoch}"
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLapsed(Event):
+    level = ERROR
+    template = (
+        "the lease of epoch {epoch} has ended, not renewed: the server refuses writes, and takes"
+        " them again when the group renews it"
+    )
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FenceBegun(Event):
     level = ERROR
     template = "the lease of epoch {epoch} ends in {left_ms} ms, not renewed: stopping the server"

@@ -14,6 +14,7 @@ from ramd import events
 from ramd.coordinator import Coordinator, definite
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Directive, LocalFacts
+from ramd.domain.fence import Fence
 from ramd.domain.observation import Heard, Observation
 from ramd.execute.executor import Executor
 from ramd.execute.local import LocalStore
@@ -40,6 +41,7 @@ class Parts:
     observer: Observer
     executor: Executor
     coordinator: Coordinator
+    fence: Fence
     clock: Callable[[], int]
     adopt_until_ns: int = 0
     """See LocalFacts: until when a server found running may wait for its first renewal."""
@@ -123,6 +125,7 @@ class ControlLoop:
             opened_epoch=parts.store.record.opened_epoch,
             in_touch=told.term == status.term and now_ns - told.heard_ns < TOUCH_NS,
             sealed_attempt=seal.attempt if seal else None,
+            self_fenced=parts.fence.guards,
             adopt_until_ns=parts.adopt_until_ns,
         )
         goal = plan(parts.consensus.state(), told.directive, facts, observation)

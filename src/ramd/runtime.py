@@ -28,6 +28,8 @@ from ramd.state.commands import Command, DescribeMember, InitCluster, encode
 PROPOSE_TIMEOUT_S = 5.0
 STOP_MS = 2_000
 DESCRIBE_AGAIN_NS = 10_000_000_000
+FRESH_NS = 2_000_000_000
+"""A node heard of within this counts as in touch for the functions inside the server."""
 
 
 @dataclass(slots=True)
@@ -80,16 +82,19 @@ class Runtime:
                 tasks.create_task(life)
 
     async def close(self) -> None:
-        """End this member. A server that may write stays under a watch of its own: it is stopped
-        at the end of its lease unless a daemon has taken it over by then."""
+        """End this member. A server that checks the lease itself is left to it; any other that may
+        write stays under a watch: it is stopped at the end of its lease unless a daemon has
+        taken it over by then."""
         organs = self._parts
         if self._course.undone:
             # Only now: nothing is left that would start it again.
             await organs.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
-        may_write = organs.guard.watching and organs.server.running
+        fence = organs.fence
+        may_write = organs.guard.watching and organs.server.running and not fence.guards
         async with organs.server:
             await organs.membership.close()
         organs.note.close()
+        fence.close()
         # After the lock: the watch takes whoever holds it for the daemon that took over.
         if may_write:
             leave_watch(
@@ -164,8 +169,14 @@ class Runtime:
             self._course.founding = True
             self._spawn(self._found())
         self._herald.tell(status, state)
+        self._tell_server(status, state)
         for listener in self._listeners:
             listener()
+
+    def _tell_server(self, status: GroupStatus, state: ClusterState) -> None:
+        now_ns = self._around.clock()
+        heard = {h.observation.node_id for h in self.heard if now_ns - h.received_ns < FRESH_NS}
+        self._parts.fence.tell(status, state, heard, now_ns)
 
     def _compare(self, state: ClusterState) -> None:
         """The file's node list no longer decides; that it differs is said once."""

@@ -284,6 +284,7 @@ def serves(observation: Observation, state: ClusterState) -> bool:
         observation.role is ServerRole.PRIMARY
         and observation.state is ServerState.RUNNING
         and observation.accepting
+        and not observation.fenced
         and observation.epoch_opened == state.epoch
     )
 

@@ -11,6 +11,7 @@ from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState, DecisionRecord, Member, Reign, StartMode
 from ramd.domain.observation import (
     DataKind,
+    FenceKind,
     Heard,
     Observation,
     Position,
@@ -50,6 +51,7 @@ def primary_seen(node_id: int = 1) -> Observation:
         epoch_opened=1,
         lease_left_ms=2_800,
         fenced=False,
+        fence=FenceKind.EXTENSION,
         version="18.0",
         started_unix_ms=1_700_000_000_000,
     )
@@ -69,6 +71,7 @@ def replica_seen(node_id: int, *, behind: int = 0) -> Observation:
         replayed_lsn=Lsn(PRIMARY_LSN - behind),
         upstream=1,
         lag_seconds=0.25,
+        fence=FenceKind.EXTENSION,
         version="18.0",
         started_unix_ms=1_700_000_000_000,
     )

@@ -180,6 +180,8 @@ def test_node(api: Api) -> None:
         "trouble": "",
         "last_seen_age_ms": 100,
         "upstream_node_id": 1,
+        "fence": "extension",
+        "fenced": True,
     }
 
 

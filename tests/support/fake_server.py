@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ramd.domain.errors import PostgresError
+from ramd.domain.fence import Fence, NoFence
 from ramd.domain.lsn import Lsn
 from ramd.domain.observation import DataKind, Position, ServerRole
 from ramd.domain.server import (
@@ -98,7 +99,12 @@ class FakeServer(Server):
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
+        self.inside: Fence = NoFence()
         net.servers[node_id] = self
+
+    @property
+    def fence(self) -> Fence:
+        return self.inside
 
     # --- for tests ---------------------------------------------------------------------------
 

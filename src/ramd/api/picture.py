@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ramd.domain.model import ClusterState, Member
-from ramd.domain.observation import Observation, ServerRole, ServerState
+from ramd.domain.observation import FenceKind, Observation, ServerRole, ServerState
 from ramd.domain.service import Snapshot
 
 CRITICAL = "critical"
@@ -175,6 +175,8 @@ def _server_trouble(seen: Observation) -> str:
     detail = f" ({seen.activity})" if seen.activity else ""
     if seen.state is not ServerState.RUNNING:
         return f"server {seen.state}{detail}"
+    if seen.fence is FenceKind.OFF:
+        return "pgraft.enforce is off: this server acknowledges writes without a lease"
     return "" if seen.accepting else f"server does not answer{detail}"
 
 

@@ -18,7 +18,13 @@ from ramd.domain.service import (
     FailoverResult,
     Snapshot,
 )
-from ramd.schema.answers import ClusterHealthData, ClusterHealthWord, NodeState, Role
+from ramd.schema.answers import (
+    ClusterHealthData,
+    ClusterHealthWord,
+    FenceWord,
+    NodeState,
+    Role,
+)
 from ramd.schema.cluster import (
     CreateView,
     DecisionView,
@@ -124,6 +130,8 @@ def node(snapshot: Snapshot, one: NodePicture, now_unix_ms: int) -> NodeView:
         trouble=one.trouble,
         last_seen_age_ms=one.age_ms,
         upstream_node_id=seen.upstream if seen is not None else None,
+        fence=cast("FenceWord", str(seen.fence)) if seen is not None else None,
+        fenced=seen.fenced if seen is not None else None,
     )
 
 

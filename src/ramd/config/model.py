@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from ramd.config.keys import Key, Topic, is_loopback
 from ramd.config.nodes import OWN_KEYS, NodeEntry
-from ramd.config.topics.failover import PROFILES, MonitoringKeys, TimingKeys
+from ramd.config.topics.failover import PROFILES, FenceKeys, MonitoringKeys, TimingKeys
 from ramd.config.topics.identity import IdentityKeys
 from ramd.config.topics.postgresql import (
     BackupKeys,
@@ -36,6 +36,7 @@ TOPICS: tuple[type[Topic], ...] = (
     HttpKeys,
     MonitoringKeys,
     TimingKeys,
+    FenceKeys,
     LogKeys,
     ProcessKeys,
     SynchronousKeys,
@@ -65,6 +66,7 @@ class Config(
     HttpKeys,
     MonitoringKeys,
     TimingKeys,
+    FenceKeys,
     LogKeys,
     ProcessKeys,
     SynchronousKeys,

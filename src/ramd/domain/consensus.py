@@ -36,6 +36,12 @@ class GroupStatus:
     has_quorum: bool
     coordinator_since_ns: int = 0
     loop_lag_ms: int = 0
+    raft_role: str = ""
+    """This member's part in Raft: follower, candidate, leader or learner (Raft's words)."""
+    messages_taken: int = 0
+    heartbeats_sent: int = 0
+    elections_begun: int = 0
+    """All three since the daemon started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,8 @@ class LocalFacts:
     """A coordinator of the present term has been heard lately: committed state is fresh."""
     sealed_attempt: Attempt | None = None
     """The attempt this node is sealed under, from its own disk; None once it was unsealed."""
+    self_fenced: bool = False
+    """The running server checks the lease itself: it need not be stopped when that ends."""
     adopt_until_ns: int = 0
     """A daemon that found its server running as primary when it started may wait until then for
     its first renewal; 0 = it did not."""

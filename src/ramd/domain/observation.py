@@ -38,6 +38,19 @@ class DataKind(StrEnum):
     """Not empty and not a data directory that could be used; never touched."""
 
 
+class FenceKind(StrEnum):
+    """Who keeps a server from acknowledging without a lease."""
+
+    NONE = "none"
+    """Not known: no server runs, or it was not looked at yet."""
+    EXTENSION = "extension"
+    """The server itself, whatever happens to its daemon."""
+    STAND_IN = "stand_in"
+    """Its daemon, which stops it in time; a daemon frozen alone leaves a gap."""
+    OFF = "off"
+    """Nobody: the operator has set pgraft.enforce to off."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """End of the WAL a server holds, on which timeline."""
@@ -94,6 +107,9 @@ class Observation:
     lease_left_ms: int = 0
     fenced: bool = True
     """This server cannot acknowledge a write (no lease, or not a primary)."""
+    fence: FenceKind = FenceKind.NONE
+    flush_stuck_ms: int = 0
+    """For how long a flush of WAL has been under way on a primary; it should be near 0."""
     activity: str = ""
     """What the executor is doing, or why it cannot: one line for people."""
     failures: int = 0

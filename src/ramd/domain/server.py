@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from ramd.domain.fence import Fence
 from ramd.domain.lsn import Lsn
 from ramd.domain.observation import DataKind, Position, ServerRole
 
@@ -119,6 +120,11 @@ class Server(Protocol):
 
     @property
     def data(self) -> ServerData: ...
+
+    @property
+    def fence(self) -> Fence:
+        """What keeps the running server from acknowledging without a lease, if it does so itself;
+        bound anew at each start and adoption."""
 
     @property
     def running(self) -> bool:

@@ -40,8 +40,9 @@ class Intent:
     last_error: str = ""
     activity: str = ""
     settled: bool = False
-    ran_with: tuple[bool, tuple[int, ...]] = (False, ())
-    """(server ran, other members) when it settled: a change is a reason to look again."""
+    ran_with: tuple[bool, tuple[int, ...], int] = (False, (), 0)
+    """(server ran, other members, start of the server) when it settled: a change is a reason to
+    look again."""
 
 
 class Executor:
@@ -83,6 +84,7 @@ class Executor:
         if opened > self._ports.store.released_epoch:
             self._guard.adopt(opened)
         elif opened and not (await self._ports.server.data.inspect()).standby_signal:
+            self._guard.shut(opened)
             self._guard.watch(opened, until_ns=self._ports.clock())
         return True
 
@@ -232,8 +234,9 @@ class Executor:
             )
         )
 
-    def _setting(self) -> tuple[bool, tuple[int, ...]]:
-        return (self._ports.server.running, self._ports.others)
+    def _setting(self) -> tuple[bool, tuple[int, ...], int]:
+        server = self._ports.server
+        return (server.running, self._ports.others, server.fence.start_number())
 
     def _activity(self) -> str:
         doing = self._work.progress.activity if self._work else self._intent.activity

@@ -1,11 +1,12 @@
-"""The stand-in fence: a server opened for an epoch is stopped before the lease of the epoch ends.
+"""The one watch over the lease of the epoch that a server is open for, whatever else goes on.
 
-Lives here: the one watch over the deadline, independent of any transition. Must not live here: the
-question whether to be primary. Start reading at `Guard.run`.
+A server that checks the lease itself (`ports.server.fence.guards`) is told each renewal and left
+alone: when the lease ends it refuses writes by itself, and takes them again when it is renewed. Any
+other server is stopped before the lease ends: the stand-in. Must not live here: the question
+whether to be primary. Start reading at `Guard.run`.
 
-The lease is read again each time the guard wakes, so a renewal costs nothing here; the guard wakes
-at the moment the fence would have to begin, and at least every `LOOK_MS` because the timers of the
-event loop stand still while the host is suspended and CLOCK_BOOTTIME does not.
+The stand-in wakes at the moment the fence would have to begin, and at least every `LOOK_MS` because
+the timers of the event loop stand still while the host is suspended and CLOCK_BOOTTIME does not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from ramd.execute.lease_note import LeaseNote
 from ramd.execute.release import release
 
 LOOK_MS = 100
+PUBLISH_MS = 50
+"""How often a lease is published to a server that checks it itself."""
+BEAT_MS = 250
+"""How often the server is told that its daemon lives, at least."""
 RETRY_MS = 200
 LATCH_MS = 5_000
 MARGIN_MS = 400
@@ -43,6 +48,11 @@ class Watched:
 
     epoch: int = 0
     deadline_ns: int = 0
+    start_number: int = 0
+    """Which start of the server was proven to be what the epoch grants; 0: none, so nothing is
+    published."""
+    lapsed: bool = False
+    """It was published to, and the lease has ended since."""
 
 
 class Guard:
@@ -94,6 +104,11 @@ class Guard:
             return 0
         return max(0, deadline_ns - self._margin_ms * NS_PER_MS - self._ports.clock())
 
+    @property
+    def opened(self) -> bool:
+        """Leases of the watched epoch are published to the server that runs now."""
+        return self._watched.start_number != 0
+
     def watch(self, epoch: int, *, until_ns: int | None = None) -> None:
         """From now on the server may be open for `epoch`; called before it is opened.
 
@@ -102,6 +117,8 @@ class Guard:
         assert epoch > 0
         if self._watched.epoch == epoch:
             return
+        if self.opened:
+            self._ports.server.fence.shut(0)
         unrenewed_ns = self._ports.clock() + self._ttl_ns
         self._watched = Watched(
             epoch=epoch, deadline_ns=unrenewed_ns if until_ns is None else until_ns
@@ -114,8 +131,29 @@ class Guard:
         noted_ns = self._note.deadline_ns(epoch) if self._note is not None else None
         self.watch(epoch, until_ns=noted_ns)
 
+    def open(self, epoch: int) -> None:
+        """The running server is proven to be what `epoch` grants: it may acknowledge writes for as
+        long as the lease lasts. Costs nothing if it is open already."""
+        self.watch(epoch)
+        watched, number = self._watched, self._ports.server.fence.start_number()
+        if number and watched.start_number != number:
+            watched.start_number, watched.lapsed = number, False
+            events.emit(events.LeasePublished(epoch=epoch))
+            self._publish()
+            self._ports.changed()
+
+    def shut(self, epoch: int) -> None:
+        """From now on nothing is acknowledged, and nothing of `epoch` ever again (0: whatever is
+        left of a server that ended): in this process and in the page at once. The caller makes it
+        durable."""
+        self._watched.start_number = 0
+        self._ports.store.latch_now(epoch)
+        self._ports.server.fence.shut(epoch)
+
     def rest(self) -> None:
         """No process of the server is left, or it cannot write: nothing to watch."""
+        if self._watched.epoch:
+            self._ports.server.fence.shut(0)
         self._watched = Watched()
         self._armed.clear()
 
@@ -126,12 +164,49 @@ class Guard:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await self._armed.wait()
+            fence = self._ports.server.fence
+            fence.beat(self._ports.clock())
+            if not self._watched.epoch:
+                await self._arming()
+                continue
+            if fence.guards:
+                self._publish()
+                await asyncio.sleep(PUBLISH_MS / 1000)
+                continue
             left_ns = self._deadline() - self._margin_ms * NS_PER_MS - self._ports.clock()
             if left_ns > 0:
                 await asyncio.sleep(min(left_ns / 1e9, LOOK_MS / 1000))
             else:
                 await self._fence(self._watched.epoch)
+
+    async def _arming(self) -> None:
+        """Returns when there is something to watch, or a sign of life is due."""
+        try:
+            async with asyncio.timeout(BEAT_MS / 1000):
+                await self._armed.wait()
+        except TimeoutError:
+            return
+
+    def _publish(self) -> None:
+        """Tell the server the lease as it is now, if this very start of it was opened."""
+        ports, watched = self._ports, self._watched
+        deadline_ns = self._deadline()
+        if not watched.start_number:
+            return
+        if not ports.server.running or ports.server.fence.start_number() != watched.start_number:
+            # It ended, or began anew by itself after a crash of one of its processes: what runs
+            # now is proven again first.
+            watched.start_number = 0
+            ports.changed()
+            return
+        if watched.epoch > ports.store.released_epoch:
+            ports.server.fence.publish(deadline_ns, watched.start_number)
+        lapsed = ports.clock() >= deadline_ns
+        if lapsed != watched.lapsed:
+            watched.lapsed = lapsed
+            event = events.LeaseLapsed if lapsed else events.LeasePublished
+            events.emit(event(epoch=watched.epoch))
+            ports.changed()
 
     def _deadline(self) -> int:
         watched = self._watched
@@ -150,7 +225,7 @@ class Guard:
         self._idle.clear()
         try:
             events.emit(events.FenceBegun(epoch=epoch, left_ms=left_ns // NS_PER_MS))
-            ports.store.latch_now(epoch)
+            self.shut(epoch)
             cut = self._interrupt()
             latching = asyncio.ensure_future(ports.store.latch(epoch))
             first = {latching} if cut is None else {latching, cut}

@@ -94,6 +94,7 @@ async def lead_primary(work: Work) -> Step:
     work.guard.watch(goal.epoch)
     facts = await wait_accepting(work)
     await _record_fork(work, goal)
+    work.guard.open(goal.epoch)
     await _record_system(work, facts)
     await work.server.ensure_roles()
     await work.server.ensure_slots(work.ports.others, primary=True)
@@ -135,6 +136,8 @@ async def _promote(work: Work, goal: Lead) -> Step:
         return await refuse(work, fault)
     events.emit(_promoted(goal, done, (work.ports.clock() - begun_ns) // 1_000_000))
     await work.ports.store.note_fork(OwnFork(epoch=goal.epoch, promotion=done))
+    # Only now: on any other timeline it would have to be refused, and nothing may hang on it then.
+    work.guard.open(goal.epoch)
     return Step.AGAIN
 
 
@@ -193,6 +196,7 @@ async def yield_primary(work: Work) -> Step:
     assert isinstance(goal, Yield)
     work.say(f"stopping cleanly to hand over epoch {goal.epoch}")
     await work.server.stop(StopMode.FAST, timeout_ms=work.timing.yield_stop_ms)
+    work.guard.shut(goal.epoch)
     await _prove_dead(work)
     work.guard.rest()
     await release(work.ports, goal.epoch, "yielded", scan_ms=work.timing.yield_scan_ms)
@@ -216,7 +220,7 @@ async def refuse(work: Work, why: str) -> Step:
     if goal.epoch > store.released_epoch and isinstance(goal, Lead):
         events.emit(events.LeaseRefused(epoch=goal.epoch, why=why))
     work.say(f"giving back epoch {goal.epoch}: {why}")
-    store.latch_now(goal.epoch)
+    work.guard.shut(goal.epoch)
     opened = store.record.opened_epoch == goal.epoch
     if opened or work.seen.situation is Situation.PRIMARY:
         await retire(work)
@@ -227,6 +231,7 @@ async def refuse(work: Work, why: str) -> Step:
 async def retire(work: Work) -> None:
     """A server that could write is stopped with nothing more written, proven dead, and the epoch
     for which it was opened is latched: it never resumes."""
+    work.guard.shut(work.ports.store.record.opened_epoch)
     await work.ports.store.latch(work.ports.store.record.opened_epoch)
     await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.kill_ms)
     await _prove_dead(work)

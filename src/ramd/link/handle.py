@@ -77,6 +77,7 @@ class Link:
             has_quorum=status.leader != NO_NODE,  # Raft's word
             coordinator_since_ns=self._leading_since_ns if leading else 0,
             loop_lag_ms=self._node.loop_lag.last_ns // NS_PER_MS,
+            raft_role=status.role.value,
         )
 
     def state(self) -> ClusterState:

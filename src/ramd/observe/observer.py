@@ -3,20 +3,26 @@
 Lives here: when a server is probed, when its directory is inspected, and what the facts add up to.
 Must not live here: a decision, a change to the server. Start reading at `Observer.observation`.
 
-Two sources: the exit of the postmaster (definite, at once) and a SQL probe each interval (position,
-role, streams; its silence while the postmaster lives means that the server hangs).
+Three sources: the exit of the postmaster (definite, at once); the page that the server's extension
+writes every ten milliseconds (liveness, role, positions); a SQL probe each interval for the rest
+(streams, identity), and for all of it where there is no page. Silence of all while the postmaster
+lives means that the server hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ramd import events
 from ramd.domain.errors import PostgresError
+from ramd.domain.fence import FenceCounts, Pulse
+from ramd.domain.lsn import Lsn
 from ramd.domain.observation import (
     DataKind,
+    FenceKind,
     Observation,
     Position,
     ServerRole,
@@ -28,6 +34,8 @@ from ramd.domain.server import ControlState, DataDirectory, Server, ServerFacts
 NS_PER_MS = 1_000_000
 PROBE_GRACE_MS = 500
 """A probe bounds itself; this much later it is cut off from outside."""
+FLUSH_HUNG_MS = 5_000
+"""A flush of WAL that takes so long means that the disk hangs: no commit ends."""
 QUICK_MS = 100
 QUICK_LOOKS_MAX = 3
 """After a change a replica that streams from nobody yet is looked at again this soon, then after
@@ -64,6 +72,10 @@ class Cache:
     """The directory may have changed since it was inspected."""
     exited: bool = False
     """The last server was seen to exit, and the directory has not been inspected since."""
+    counts: FenceCounts | None = None
+    """As they were told last."""
+    off_told: bool = False
+    """It was said that enforcement is off."""
     quick_looks: int = 0
     """How often it was looked at sooner than the pace says since it was last touched."""
 
@@ -72,7 +84,7 @@ class Observer:
     """The one that knows how this node's server is. All calls from the control loop's thread.
 
     `wake` is called when something changed that is worth a look now: at once when the postmaster
-    exits, and whenever state or role differ from what was seen before.
+    exits, after `exited`, and whenever state or role differ from what was seen before.
     """
 
     def __init__(
@@ -81,11 +93,13 @@ class Observer:
         *,
         identity: Identity,
         wake: Callable[[], None],
+        exited: Callable[[], None] = lambda: None,
         pace: Pace | None = None,
     ) -> None:
         self._server = server
         self._identity = identity
         self._wake = wake
+        self._exited = exited
         self._pace = pace or Pace()
         self._cache = Cache()
         self._look = asyncio.Event()
@@ -108,8 +122,8 @@ class Observer:
     ) -> Observation:
         """The facts as they are known now, without any I/O. `lease`: (epoch, deadline ns; 0 none)
         of this node."""
-        cache, facts = self._cache, self._facts
-        role = facts.role
+        cache, facts, pulse = self._cache, self._facts, self._pulse()
+        role = self._role(pulse)
         lease_left_ms = max(0, lease[1] - now_ns) // NS_PER_MS if lease[1] else 0
         return Observation(
             node_id=self._identity.node_id,
@@ -120,15 +134,17 @@ class Observer:
             role=role,
             accepting=facts.accepting and not self._hung,
             system_id=facts.system_id or (cache.directory.system_id if cache.directory else ""),
-            position=facts.position or self._position_at_rest(standing),
-            replayed_lsn=facts.replayed_lsn,
+            position=self._position(pulse) or self._position_at_rest(standing),
+            replayed_lsn=self._replayed(pulse),
             upstream=facts.upstream,
             streaming_replicas=facts.streaming_replicas,
-            lag_seconds=facts.lag_seconds,
+            lag_seconds=self._lag(pulse),
             sealed=standing.sealed,
             epoch_opened=standing.opened_epoch,
             lease_left_ms=lease_left_ms,
-            fenced=self._fenced(role, standing),
+            fenced=self._fenced(role, standing, pulse),
+            fence=self._fence(pulse),
+            flush_stuck_ms=pulse.flush_stuck_ms if pulse is not None else 0,
             activity=standing.activity,
             failures=standing.failures,
             version=facts.version,
@@ -151,8 +167,49 @@ class Observer:
             return NOTHING
         return self._cache.facts
 
+    def _pulse(self) -> Pulse | None:
+        return self._server.fence.pulse() if self._server.running else None
+
+    def _role(self, pulse: Pulse | None) -> ServerRole | None:
+        """The page knows of a promotion at once; but before the server has accepted connections it
+        is not told from its page whether it is a replica or a primary that recovers."""
+        if pulse is None or self._facts.role is None:
+            return self._facts.role
+        return ServerRole.REPLICA if pulse.in_recovery else ServerRole.PRIMARY
+
+    def _position(self, pulse: Pulse | None) -> Position | None:
+        fresh = pulse.position if pulse is not None and self._facts.role is not None else None
+        return fresh or self._facts.position
+
+    def _replayed(self, pulse: Pulse | None) -> Lsn | None:
+        if self._role(pulse) is not ServerRole.REPLICA:
+            return None
+        fresh = pulse.replayed_lsn if pulse is not None else None
+        return fresh or self._facts.replayed_lsn
+
+    def _lag(self, pulse: Pulse | None) -> float | None:
+        """None unless it streams; 0 if everything received is replayed."""
+        known = self._facts.lag_seconds
+        if known is None or pulse is None or not pulse.in_recovery:
+            return known if self._role(pulse) is ServerRole.REPLICA else None
+        if pulse.received_lsn == pulse.replayed_lsn or not pulse.replayed_commit_unix_us:
+            return 0.0
+        return max(0.0, time.time() - pulse.replayed_commit_unix_us / 1e6)
+
+    def _fence(self, pulse: Pulse | None) -> FenceKind:
+        if not self._server.running:
+            return FenceKind.NONE
+        if not self._server.fence.guards:
+            return FenceKind.STAND_IN
+        return FenceKind.OFF if pulse is not None and not pulse.enforce else FenceKind.EXTENSION
+
     @property
     def _hung(self) -> bool:
+        """Neither SQL nor page answers, or WAL does not reach the disk any more. A page that
+        goes on tells a server that lives from one that has no connection to spare."""
+        pulse = self._pulse()
+        if pulse is not None:
+            return pulse.flush_stuck_ms >= FLUSH_HUNG_MS
         return self._cache.timeouts >= self._pace.hung_after
 
     def _data(self) -> DataKind:
@@ -197,9 +254,11 @@ class Observer:
             return None
         return Position(timeline=found.checkpoint_timeline, lsn=found.checkpoint_lsn)
 
-    def _fenced(self, role: ServerRole | None, standing: Standing) -> bool:
-        """Until the server itself checks the lease, only one that is a replica, or that does not
-        run, surely acknowledges nothing."""
+    def _fenced(self, role: ServerRole | None, standing: Standing, pulse: Pulse | None) -> bool:
+        """The server's own word where it checks the lease itself; else only one that is a replica,
+        or that does not run, surely acknowledges nothing."""
+        if pulse is not None:
+            return pulse.in_recovery or pulse.fenced
         if not self._server.running or role is ServerRole.REPLICA:
             return True
         return role is None and standing.opened_epoch <= standing.released_epoch
@@ -213,7 +272,8 @@ class Observer:
                 await self._watch.wait()
                 continue
             await self._server.wait_exit()
-            self._cache = Cache(directory=None, exited=True)
+            self._exited()
+            self._cache = Cache(exited=True, counts=self._cache.counts)
             events.emit(events.ServerExited())
             self._wake()
             self._look.set()
@@ -227,6 +287,7 @@ class Observer:
                 await self._probe()
             elif self._cache.stale or self._cache.directory is None:
                 await self._inspect()
+            self._warn()
             after = self._seen()
             if after != before:
                 role = after[2] or "no role"
@@ -236,7 +297,26 @@ class Observer:
             await self._pause()
 
     def _seen(self) -> tuple[DataKind, ServerState, ServerRole | None]:
-        return self._data(), self._state(), self._facts.role
+        return self._data(), self._state(), self._role(self._pulse())
+
+    def _warn(self) -> None:
+        """What people should hear about the fence."""
+        counts = self._server.fence.counts()
+        told, self._cache.counts = self._cache.counts, counts
+        if told is not None and (more := counts.since(told)) != FenceCounts():
+            events.emit(
+                events.FenceActed(
+                    refused_statements=more.refused_statements,
+                    refused_commits=more.refused_commits,
+                    dropped_acks=more.dropped_acks,
+                    dropped_sync=more.dropped_sync,
+                    ended_sessions=more.ended_sessions,
+                )
+            )
+        off = self._fence(self._pulse()) is FenceKind.OFF
+        if off and not self._cache.off_told:
+            events.emit(events.EnforcementOff())
+        self._cache.off_told = off
 
     def _streams(self) -> tuple[int | None, tuple[int, ...]]:
         return self._facts.upstream, self._facts.streaming_replicas

@@ -53,20 +53,30 @@ def plan(
     if facts.released_epoch >= state.epoch:
         return _given_up(state.reign, directive, facts, observation)
     if facts.opened_epoch == state.epoch:
-        return _primary(state, facts, observation)
+        return _primary(state, directive, facts, observation)
     return _elected(state, directive, facts, observation)
 
 
 def _behind(state: ClusterState, facts: LocalFacts, observation: Observation) -> Goal:
     """The server was opened for an epoch of which this daemon has not read the grant again yet."""
     epoch = facts.opened_epoch
-    if not _is_primary(observation) or _held(facts, epoch) or _adopting(facts, epoch):
+    harmless = facts.self_fenced or not _is_primary(observation)
+    if harmless or _held(facts, epoch) or _adopting(facts, epoch):
         return Wait(reason=f"epoch {epoch} was opened here, the record is at {state.epoch}")
     return GiveUp(epoch=epoch, reason="the lease has ended")
 
 
-def _primary(state: ClusterState, facts: LocalFacts, observation: Observation) -> Goal:
-    """Holder; the server has been opened for this epoch and the epoch was not given up."""
+def _primary(
+    state: ClusterState,
+    directive: Directive | None,
+    facts: LocalFacts,
+    observation: Observation,
+) -> Goal:
+    """Holder; the server has been opened for this epoch and the epoch was not given up.
+
+    A server that checks the lease itself stays up without one, and writes again when it returns;
+    it is given up when the coordinator has begun to end the epoch.
+    """
     epoch = state.epoch
     if observation.state in _DEAD:
         if _handed_over(state) and observation.state is ServerState.STOPPED:
@@ -75,8 +85,18 @@ def _primary(state: ClusterState, facts: LocalFacts, observation: Observation) -
     if not _held(facts, epoch):
         if _adopting(facts, epoch) or _unprobed(observation):
             return Wait(reason=f"asking the group for the lease of epoch {epoch}")
+        if facts.self_fenced:
+            return _fenced(epoch, directive, facts)
         return GiveUp(epoch=epoch, reason="the lease has ended")
     return _lead(state)
+
+
+def _fenced(epoch: int, directive: Directive | None, facts: LocalFacts) -> Goal:
+    """The lease has ended and the server refuses writes by itself."""
+    order = _order(directive, facts, epoch) if facts.in_touch else None
+    if order is not None and order.sealed:
+        return GiveUp(epoch=epoch, reason="the lease has ended, and the epoch is being ended")
+    return Wait(reason=f"fenced: no lease of epoch {epoch} until the group renews it")
 
 
 def _elected(

@@ -16,12 +16,16 @@ from ramd.domain.server import Upstream
 from ramd.postgres.account import owner_account
 from ramd.postgres.files import make_dirs, read_file, remove_file, write_file
 from ramd.postgres.hba import render_hba
+from ramd.postgres.preload import preload_settings, with_lists
 from ramd.postgres.quote import conf_value, conninfo, passfile_field
+from ramd.postgres.settings import SETTING, parse_settings
 from ramd.postgres.site import Site
 
 MARK = "# written by ramd: this node's own settings"
 UPSTREAM_MARK = "# upstream: "
 SLOT_PREFIX = "ramd_node_"
+INCLUDES = re.compile(r"^\s*(include|include_if_exists|include_dir)\s*(?:=\s*|\s)'?([^'#]*)'?")
+INCLUDE_DEPTH_MAX = 10
 
 OWNED = frozenset(
     {
@@ -33,6 +37,8 @@ OWNED = frozenset(
         "listen_addresses",
         "logging_collector",
         "log_destination",
+        "pgraft.fence_grace_ms",
+        "pgraft.shm_path",
         "port",
         "primary_conninfo",
         "primary_slot_name",
@@ -123,6 +129,7 @@ def render(site: Site, upstream: Upstream | None, operators: Mapping[str, str]) 
         "restore_command": "",
         "recovery_target_timeline": "latest",
     }
+    settings |= preload_settings(site.preload, operators, major=site.binaries.major)
     whom = f"{upstream.node_id} {upstream.port} {upstream.host}" if upstream else "none"
     lines = [
         "# Written by ramd at every start and change; edit postgresql.conf instead.",
@@ -156,25 +163,34 @@ def read_upstream(site: Site) -> Upstream | None:
 
 # --- the operator's files ------------------------------------------------------------------------
 
-SETTING = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(.*)$")
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """Active settings of a configuration file, the last of each name; includes are not followed."""
-    found = {}
-    for line in text.splitlines():
-        match = SETTING.match(line)
-        if match:
-            value = re.sub(r"\s*#.*$", "", match[2]).strip()
-            found[match[1].lower()] = value.strip("'")
-    return found
-
 
 def with_include(text: str, conf_file: Path) -> str:
     """postgresql.conf with our line at its end, and without an earlier one, also of another node
     whose files were copied."""
     kept = [line for line in text.splitlines() if MARK not in line]
     return "\n".join([*kept, f"include {conf_value(str(conf_file))}  {MARK}"]) + "\n"
+
+
+def operators_settings(site: Site, text: str, *, depth: int = 0) -> dict[str, str]:
+    """Settings in `text`, a configuration file of the data directory, and what it includes."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        include = INCLUDES.match(line)
+        if include is None:
+            found |= parse_settings(line)
+        elif depth < INCLUDE_DEPTH_MAX:
+            for path in included(site.data_dir / include[2].strip(), include[1]):
+                inner = read_file(path, site.account) or ""
+                found |= operators_settings(site, inner, depth=depth + 1)
+    return found
+
+
+def included(path: Path, how: str) -> list[Path]:
+    """The files that an include of `path` means, in the order they are read (guc-file.l)."""
+    if how != "include_dir":
+        return [path]
+    names = (p for p in path.glob("*.conf") if not p.name.startswith("."))
+    return sorted(names, key=lambda p: p.name)
 
 
 def without_owned(text: str) -> str:
@@ -189,7 +205,7 @@ def without_owned(text: str) -> str:
 
 def write_upstream(site: Site, upstream: Upstream | None) -> bool:
     """Rewrite RAMD's file for another upstream; False if it says that already."""
-    operators = parse_settings(read_operators(site))
+    operators = operators_settings(site, read_operators(site))
     return write_file(site.conf_file, render(site, upstream, operators), site.account)
 
 
@@ -202,7 +218,8 @@ def write_all(site: Site, upstream: Upstream | None) -> None:
     site.prepare()
     conf = read_operators(site)
     auto_file = site.data_dir / "postgresql.auto.conf"
-    write_file(auto_file, without_owned(read_file(auto_file, account) or ""), account)
+    auto = with_lists(without_owned(read_file(auto_file, account) or ""), site.preload)
+    write_file(auto_file, auto, account)
     operators_hba = read_file(site.data_dir / "pg_hba.conf", account) or ""
     write_file(site.hba_file, render_hba(site.options, operators_hba), account)
     write_passfile(site)
@@ -221,6 +238,8 @@ def give_back(data_dir: Path) -> None:
     if text is not None and MARK in text:
         kept = [line for line in text.splitlines() if MARK not in line]
         write_file(path, "".join(f"{line}\n" for line in kept), account)
+        auto_file = data_dir / "postgresql.auto.conf"
+        write_file(auto_file, with_lists(read_file(auto_file, account) or "", None), account)
         remove_file(data_dir / "standby.signal")
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+from ramd import events
 from ramd.domain.errors import PostgresError, Refused
+from ramd.domain.fence import Fence, NoFence
 from ramd.domain.observation import DataKind, Position
 from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
 from ramd.postgres.child import Watched
@@ -20,7 +22,7 @@ from ramd.postgres.options import ServerOptions
 from ramd.postgres.orphans import end_process, kill_remains
 from ramd.postgres.probe import Link
 from ramd.postgres.process import clear_old_promotion, find_running, launch, set_signal_file
-from ramd.postgres.promote import promote
+from ramd.postgres.promote import Eyes, PageEyes, SqlEyes, promote
 from ramd.postgres.roles import ensure_roles
 from ramd.postgres.seal import sealed_position
 from ramd.postgres.session import Session, SessionError, open_local
@@ -43,8 +45,9 @@ class Instance:
     that loop. Calls that start, stop or change the server are not to overlap; `probe` and
     `wait_exit` may run beside them."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, fence: Fence | None = None) -> None:
         self._site = site
+        self._fence = fence or NoFence()
         self._link = Link(site)
         self._postmaster: Watched | None = None
         self._upstream: Upstream | None = None
@@ -55,6 +58,10 @@ class Instance:
     @property
     def data(self) -> DataDir:
         return self._data
+
+    @property
+    def fence(self) -> Fence:
+        return self._fence
 
     @property
     def running(self) -> bool:
@@ -89,8 +96,10 @@ class Instance:
         if found.kind is not DataKind.CLUSTER:
             raise Refused(f"{self._site.data_dir} is {found.kind}: {found.why}")
         source = upstream if replica else None
+        self._fence.unbind()
         await on_disk(lambda: self._prepare(source, replica=replica))
         await kill_remains(self._site, timeout_ms=KILL_MS)
+        self._fence.prepare()
         self._watch(await launch(self._site, timeout_ms=timeout_ms))
         self._upstream = source
 
@@ -110,6 +119,7 @@ class Instance:
                 await postmaster.ends_within(KILL_MS)
         self._link.drop()
         await kill_remains(self._site, timeout_ms=KILL_MS)
+        self._fence.unbind()
 
     async def probe(self, *, timeout_ms: int) -> ServerFacts:
         """See Server. Never raises, never later than `timeout_ms`."""
@@ -137,7 +147,7 @@ class Instance:
     async def promote(self, timeline: int, *, timeout_ms: int) -> Promotion:
         """See Server. Idempotent."""
         postmaster = self._must_run()
-        return await promote(self._site, self._link, postmaster, timeline, timeout_ms=timeout_ms)
+        return await promote(self._site, self._eyes(), postmaster, timeline, timeout_ms=timeout_ms)
 
     async def ensure_slots(self, members: tuple[int, ...], *, primary: bool) -> None:
         """See Server. This node's own id is passed over."""
@@ -152,6 +162,9 @@ class Instance:
                 await ensure_roles(session, self._site.options)
             self._roles_done = True
 
+    def _eyes(self) -> Eyes:
+        return PageEyes(self._fence) if self._fence.guards else SqlEyes(self._link)
+
     def _prepare(self, source: Upstream | None, *, replica: bool) -> None:
         """What a start reads and goes by, durably on disk."""
         write_all(self._site, source)
@@ -164,6 +177,9 @@ class Instance:
             self._postmaster.close()
         self._postmaster = postmaster
         self._roles_done = False
+        guards = self._fence.bind(postmaster.pid)
+        if guards or self._site.preload is not None:
+            events.emit(events.FenceFound(pid=postmaster.pid, guards=guards))
 
     def _must_run(self) -> Watched:
         if self._postmaster is None or not self._postmaster.alive:

@@ -1,6 +1,7 @@
 """Promotion onto a timeline that was chosen elsewhere (rule S6).
 
-A file and a signal, as pg_ctl does, but watched more closely than its ten looks a second.
+A file and a signal, as pg_ctl does, but watched more closely than its ten looks a second: in the
+page where the server has one, else by SQL. Start reading at `promote`.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Protocol
 
 from ramd.domain.errors import PostgresError
+from ramd.domain.fence import Fence
 from ramd.domain.server import Promotion
 from ramd.postgres.child import Watched
 from ramd.postgres.files import MARK_FILE, remove_file
@@ -19,6 +22,7 @@ from ramd.postgres.site import Site
 from ramd.postgres.timeline import make_durable, read_history, write_placeholders
 
 POLL_S = 0.01
+PAGE_POLL_S = 0.002
 QUESTION_MS = 1000
 
 RECOVERING = """
@@ -27,8 +31,60 @@ SELECT pg_is_in_recovery(),
 """
 
 
+class Eyes(Protocol):
+    """How a promotion is watched."""
+
+    poll_s: float
+
+    async def timeline(self) -> int:
+        """The timeline that the server is on, replica or primary. Raises SessionError."""
+
+    async def timeline_as_primary(self) -> int | None:
+        """On which timeline the server writes; None while it is in recovery or not to be seen."""
+
+
+class SqlEyes(Eyes):
+    """By asking it."""
+
+    poll_s = POLL_S
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def timeline(self) -> int:
+        async with self._link.session(timeout_ms=QUESTION_MS) as session:
+            return (await identify(session, timeout_ms=QUESTION_MS)).timeline
+
+    async def timeline_as_primary(self) -> int | None:
+        try:
+            rows = await self._link.query(RECOVERING, timeout_ms=QUESTION_MS)
+        except SessionError:
+            return None
+        recovering, file_name = rows[0]
+        return int(file_name[:8], 16) if recovering == "f" and file_name else None
+
+
+class PageEyes(Eyes):
+    """By looking into the page, which its worker writes every ten milliseconds."""
+
+    poll_s = PAGE_POLL_S
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+
+    async def timeline(self) -> int:
+        async with asyncio.timeout(QUESTION_MS / 1000):
+            while (pulse := self._fence.pulse()) is None or not pulse.timeline:
+                await asyncio.sleep(self.poll_s)
+        return pulse.timeline
+
+    async def timeline_as_primary(self) -> int | None:
+        pulse = self._fence.pulse()
+        return None if pulse is None or pulse.in_recovery else pulse.timeline or None
+
+
 async def promote(
-    site: Site, link: Link, postmaster: Watched, timeline: int, *, timeout_ms: int
+    site: Site, eyes: Eyes, postmaster: Watched, timeline: int, *, timeout_ms: int
 ) -> Promotion:
     """Raises PostgresError if the server ends, takes too long, or comes out on another timeline.
 
@@ -36,14 +92,12 @@ async def promote(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_ms / 1000
-    actual = await timeline_as_primary(link)
+    actual = await eyes.timeline_as_primary()
     if actual is None:
-        async with link.session(timeout_ms=QUESTION_MS) as session:
-            current = (await identify(session, timeout_ms=QUESTION_MS)).timeline
-        made = write_placeholders(site.wal_dir, site.account, current, timeline)
+        made = write_placeholders(site.wal_dir, site.account, await eyes.timeline(), timeline)
         ask(site, postmaster)
         await asyncio.to_thread(make_durable, made)
-        actual = await outcome(link, postmaster, deadline)
+        actual = await outcome(eyes, postmaster, deadline)
     if actual is None:
         remove_file(site.data_dir / "promote")
         raise PostgresError(f"promotion to timeline {timeline} took longer than {timeout_ms} ms")
@@ -58,26 +112,17 @@ def ask(site: Site, postmaster: Watched) -> None:
     postmaster.send(signal.SIGUSR1)
 
 
-async def outcome(link: Link, postmaster: Watched, deadline: float) -> int | None:
+async def outcome(eyes: Eyes, postmaster: Watched, deadline: float) -> int | None:
     """The timeline of the new primary, None if it is not one by the deadline (loop time)."""
     loop = asyncio.get_running_loop()
     while loop.time() < deadline:
         if not postmaster.alive:
             raise PostgresError("the server ended while it was being promoted")
-        actual = await timeline_as_primary(link)
+        actual = await eyes.timeline_as_primary()
         if actual is not None:
             return actual
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(eyes.poll_s)
     return None
-
-
-async def timeline_as_primary(link: Link) -> int | None:
-    """On which timeline the server writes; None while it is in recovery or gives no answer."""
-    try:
-        recovering, file_name = (await link.query(RECOVERING, timeout_ms=QUESTION_MS))[0]
-    except SessionError:
-        return None
-    return int(file_name[:8], 16) if recovering == "f" and file_name else None
 
 
 def proven(site: Site, actual: int, wanted: int) -> Promotion:

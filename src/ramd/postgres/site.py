@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramd.domain.errors import ConfigError
+from ramd.domain.fence import Preload
 from ramd.postgres.account import Account, check_reachable, choose_account
 from ramd.postgres.binaries import Binaries, find_postgres
 from ramd.postgres.files import make_dirs
@@ -28,6 +29,8 @@ class Site:
     options: ServerOptions
     binaries: Binaries
     account: Account
+    preload: Preload | None = None
+    """The extension its server loads; None: none."""
 
     @property
     def data_dir(self) -> Path:

@@ -12,6 +12,7 @@ Role = Literal["primary", "replica"]
 NodeState = Literal[
     "running", "starting", "stopped", "crashed", "hung", "rejoining", "unknown"
 ]  # the words of ramd.domain.observation.ServerState; a test compares
+FenceWord = Literal["extension", "stand_in", "off", "none"]
 ClusterHealthWord = Literal["healthy", "degraded", "critical"]
 
 

@@ -12,6 +12,7 @@ from ramd.schema.answers import (
     CreateData,
     DestroyData,
     FailoverData,
+    FenceWord,
     HealthData,
     NodeData,
 )
@@ -37,6 +38,10 @@ class NodeView(NodeData):
     last_seen_age_ms: int | None
     upstream_node_id: int | None
     """The node it streams from now."""
+    fence: FenceWord | None
+    """Who keeps its server from acknowledging without a lease; none: no server runs."""
+    fenced: bool | None
+    """It would not acknowledge a write now."""
 
 
 class NodesView(Answer):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ramd.config.keys import Availability, Decimal, Key, Switch, Topic, Whole, Word
+from ramd.config.keys import Availability, Decimal, Key, OptionalPath, Switch, Topic, Whole, Word
 
 
 class MonitoringKeys(Topic):
@@ -125,13 +125,38 @@ class TimingKeys(Topic):
             danger="A clock that drifts more than this can end in two primaries.",
         ),
     ] = 1.0
+
+
+class FenceKeys(Topic):
+    """The fence inside PostgreSQL."""
+
+    pgraft_extension: Annotated[
+        Literal["auto", "required", "off"],
+        Key(
+            "Whether the server itself refuses to acknowledge writes without a lease.",
+            accepts="auto (built when a compiler and the server's headers are there, else the "
+            "daemon stops the server in time), required (no start without it) or off",
+            danger="`off`, or `auto` without a compiler: a daemon that is frozen or killed alone "
+            "cannot stop its server, and two nodes may acknowledge writes.",
+        ),
+    ] = "auto"
+    page_dir: Annotated[
+        OptionalPath,
+        Key(
+            "Directory of the page that daemon and server share.",
+            default_text="/run/ramd if /run is in memory and the daemon may make it, else /dev/shm",
+            accepts="an absolute path of a directory in memory (tmpfs)",
+            danger="It must outlive the daemon: with systemd, RuntimeDirectoryPreserve=yes.",
+            example="/run/ramd",
+        ),
+    ] = None
     fence_grace_ms: Annotated[
         Whole,
         Field(ge=0, le=3_600_000),
         Key(
-            "How long sessions of a fenced primary may go on reading.",
+            "How long sessions of a fenced primary may go on reading before they are ended, so "
+            "that pools connect elsewhere.",
             unit="milliseconds",
-            availability=Availability.PLANNED,
         ),
     ] = 5000
 

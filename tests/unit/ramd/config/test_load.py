@@ -262,7 +262,6 @@ OTHER_VALUES: dict[str, str] = {
     "rate_limiting_enabled": "true",
     "rate_limit_requests_per_minute": "5",
     "recovery_timeout_ms": "5000",
-    "fence_grace_ms": "1",
     "memory_limit_mb": "1024",
     "cpu_limit_percent": "50",
     "profiling_enabled": "true",

@@ -16,8 +16,8 @@ from ramd.domain.decision import (
     Wait,
     Yield,
 )
-from ramd.domain.model import ClusterState, Removal
-from ramd.domain.observation import Observation, ServerRole
+from ramd.domain.model import ClusterState, Reign, Removal, StartMode
+from ramd.domain.observation import Attempt, Observation, ServerRole, ServerState
 from ramd.policy.plan import plan
 from tests.unit.ramd.policy.views import ATTEMPTS, OBSERVATIONS, SMALL, STATES
 
@@ -32,6 +32,7 @@ FACTS = st.builds(
     opened_epoch=SMALL,
     in_touch=st.booleans(),
     sealed_attempt=st.none() | ATTEMPTS,
+    self_fenced=st.booleans(),
     adopt_until_ns=st.sampled_from([0, 20]),
 )
 MANY = settings(max_examples=200)
@@ -89,10 +90,54 @@ def test_goals_keep_the_safety_rules(
 def test_a_primary_without_a_lease_is_never_left_alone_for_good(
     state: ClusterState, directive: Directive | None, facts: LocalFacts, seen: Observation
 ) -> None:
-    """Once a server was opened by RAMD, Wait is no goal for a primary unless a lease may stand."""
+    """Once a server was opened by RAMD, Wait is no goal for a primary unless a lease may stand or
+    the server refuses by itself."""
     seen = replace(seen, role=ServerRole.PRIMARY)
-    goal = plan(state, directive, replace(facts, adopt_until_ns=0), seen)
+    goal = plan(state, directive, replace(facts, adopt_until_ns=0, self_fenced=False), seen)
     if isinstance(goal, Wait) and state.reign is not None:
         leased = facts.now_ns < facts.lease_deadline_ns
         first = state.reign.start == "open" and state.reign.node_id == facts.me
         assert leased or (first and facts.opened_epoch < state.epoch)
+
+
+LED = Reign(epoch=2, node_id=1, timeline=2, start=StartMode.PROMOTE, parent_timeline=1)
+FIRST = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
+LEADING = ClusterState(reigns=(FIRST, LED))
+SERVING = replace(BLANK, state=ServerState.RUNNING, role=ServerRole.PRIMARY, accepting=True)
+LAPSED = replace(
+    ME, opened_epoch=2, lease_epoch=2, lease_deadline_ns=5, self_fenced=True, in_touch=True
+)
+SEALED = Directive(epoch=2, attempt=Attempt(term=3, number=1), sealed=True)
+
+
+def test_a_server_that_fences_itself_waits_for_its_lease() -> None:
+    assert isinstance(plan(LEADING, None, LAPSED, SERVING), Wait)
+    follow = replace(SEALED, sealed=False)
+    assert isinstance(plan(LEADING, follow, LAPSED, SERVING), Wait)
+    stand_in = replace(LAPSED, self_fenced=False)
+    assert isinstance(plan(LEADING, None, stand_in, SERVING), GiveUp)
+
+
+def test_it_leads_on_when_the_lease_returns() -> None:
+    again = replace(LAPSED, lease_deadline_ns=20)
+    assert isinstance(plan(LEADING, SEALED, again, SERVING), Lead)
+
+
+def test_it_gives_up_when_the_coordinator_ends_the_epoch() -> None:
+    assert plan(LEADING, SEALED, LAPSED, SERVING) == GiveUp(
+        epoch=2, reason="the lease has ended, and the epoch is being ended"
+    )
+
+
+def test_what_an_old_coordinator_said_ends_no_epoch() -> None:
+    assert isinstance(plan(LEADING, SEALED, replace(LAPSED, in_touch=False), SERVING), Wait)
+    higher = replace(LAPSED, sealed_attempt=Attempt(term=4, number=1))
+    assert isinstance(plan(LEADING, SEALED, higher, SERVING), Wait)
+
+
+def test_a_fenced_server_ahead_of_the_record_is_left_alone() -> None:
+    """A restarted daemon has not read the grant again yet."""
+    behind = replace(LAPSED, opened_epoch=3)
+    assert isinstance(plan(LEADING, None, behind, SERVING), Wait)
+    stand_in = replace(behind, self_fenced=False)
+    assert isinstance(plan(LEADING, None, stand_in, SERVING), GiveUp)

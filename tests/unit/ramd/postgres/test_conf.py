@@ -16,7 +16,6 @@ from ramd.postgres.account import Account
 from ramd.postgres.binaries import Binaries
 from ramd.postgres.conf import (
     OWNED,
-    parse_settings,
     peer_conninfo,
     read_upstream,
     render,
@@ -27,6 +26,7 @@ from ramd.postgres.conf import (
 from ramd.postgres.hba import render_hba
 from ramd.postgres.options import ServerOptions
 from ramd.postgres.quote import conf_value, conninfo, hba_name, literal
+from ramd.postgres.settings import parse_settings
 from ramd.postgres.site import Site
 
 UPSTREAM = Upstream(node_id=2, host="db two", port=5433)

@@ -11,6 +11,7 @@ from typing import Any
 from ramd.coordinator import Coordinator
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Goal, LeaseView
+from ramd.domain.fence import NoFence
 from ramd.domain.observation import (
     Attempt,
     DataKind,
@@ -103,6 +104,7 @@ class Coordinating:
                 coordinator=Coordinator(
                     me=ME, consensus=self.group, now_ns=START, propose=lambda command: None
                 ),
+                fence=NoFence(),
                 clock=lambda: self.now_ns,
             ),
             wake=asyncio.Event(),

@@ -1,0 +1,1 @@
+"""The extension inside PostgreSQL: its sources, and how they are built and installed."""
