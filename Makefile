@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy coverage rest servers bench soak pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage rest servers ext bench soak pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -23,7 +23,7 @@ demo: setup ## a real three-node cluster loses its primary, then a node (KEEP=1 
 test: setup ## the tests, without soak and benchmarks
 	$(BIN)/pytest -q -n $(JOBS)
 
-check: setup lint types arrows tidy servers coverage rest ## everything CI runs
+check: setup lint types arrows tidy generated servers coverage rest ## everything CI runs
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -38,17 +38,26 @@ arrows: setup ## import-linter: which room may see which
 tidy: setup ## budgets, words and documents
 	$(BIN)/python -m tools.tidy
 
+generated: setup ## page_layout.h is what pgraft/page/layout.py says
+	$(BIN)/python -m pgraft.page.layout --check
+
+ext: setup ## build the extension for every server here that has headers (ramd does it by itself, too)
+	@$(BIN)/python -m tools.ext
+
 coverage: setup ## unit and scenario tests; the pure rooms to the last branch
 	$(BIN)/pytest -q -n $(JOBS) --cov --cov-report=term $(FAST)
 
 rest: setup ## the tests that `coverage` leaves out
 	$(BIN)/pytest -q -n $(JOBS) $(FAST:%=--ignore=%)
 
-servers: ## a second major version of PostgreSQL, where it can be had
+servers: setup ## more major versions of PostgreSQL and their headers, where they can be had
 	@tools/debian_postgresql.sh
+	@tools/server_headers.sh
 
 bench: setup ## measure outages, the promote floor, and what idle daemons cost
 	$(BIN)/python -m bench.failover
+	$(BIN)/python -m bench.fence --runs 5 --host-runs 1
+	$(BIN)/python -m bench.cost
 	$(BIN)/python -m bench.idle
 
 soak: setup ## random faults for MINUTES= minutes

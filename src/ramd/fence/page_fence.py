@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection
 from pgraft.page.file import Page, PageError
 from pgraft.page.reader import counts, flush_stuck_ns, pulse, server_start
 from pgraft.page.writer import DaemonHalf, GroupPicture, PageMember
-
 from ramd import events
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.errors import ConfigError

@@ -1,0 +1,98 @@
+"""Commits that are held after their flush, until a test lets them go."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.extension_lab import Connection, LabServer
+from tests.support.raw_client import RawClient
+from tests.support.wait import wait_for
+
+DEADLINE_S = 30.0
+
+
+class Held:
+    """A server whose commits wait for a replica that does not exist. Start at `hold_commits`."""
+
+    def __init__(self, server: LabServer, watcher: Connection) -> None:
+        self.server = server
+        self._watcher = watcher
+
+    def until_waiting(self, event: str = "SyncRep") -> int:
+        """Process of the one session that waits so."""
+
+        return wait_for(
+            lambda: self._first_waiting(event), DEADLINE_S, f"a session waits for {event}"
+        )
+
+    def _first_waiting(self, event: str = "SyncRep") -> int:
+        row = self._watcher.execute(
+            "SELECT min(pid) FROM pg_stat_activity WHERE wait_event = %s", (event,)
+        ).fetchone()
+        assert row is not None
+        return row[0] or 0
+
+    def until_defined(self) -> None:
+        """The checkpointer tells all processes that there are synchronous replicas to wait for; a
+        commit of before is not held."""
+
+        def holds() -> bool:
+            with RawClient(self.server.site) as client:
+                client.query("CREATE TABLE probed (n int); DROP TABLE probed")
+                while not (held := self._first_waiting()):
+                    if client.answers():
+                        return False
+                self.cancel(held)
+                client.until_ready()
+                return True
+
+        wait_for(holds, DEADLINE_S, "commits are held")
+
+    def let_go(self) -> None:
+        """Who waits need not wait any longer."""
+        self.reload("synchronous_standby_names", "")
+
+    def cancel(self, pid: int) -> None:
+        """As a client's cancel request does."""
+        self._watcher.execute("SELECT pg_cancel_backend(%s)", (pid,))
+
+    def prepare(self, name: str) -> None:
+        """A prepared transaction with one row, made without a wait."""
+        with self.server.connect() as session:
+            session.execute("SET synchronous_commit = local")
+            session.execute("BEGIN")
+            session.execute("INSERT INTO kept VALUES (1)")
+            session.execute(f"PREPARE TRANSACTION '{name}'")
+
+    def clear_prepared(self) -> None:
+        """Roll back whatever a test left prepared."""
+        self.server.lease()
+        for row in self._watcher.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
+            self._watcher.execute(f"ROLLBACK PREPARED '{row[0]}'")
+
+    def reload(self, setting: str, value: str) -> None:
+        """Change one setting of the running server, and wait until sessions have it."""
+        self.server.settings[setting] = value
+        self.server.configure()
+        os.kill(self.server.pid, signal.SIGHUP)
+        wait_for(
+            lambda: self.server.ask(f"SHOW {setting}") == value, DEADLINE_S, f"{setting} is set"
+        )
+
+
+@contextmanager
+def hold_commits(server: LabServer) -> Iterator[Held]:
+    """Commits of `server` wait inside, unless they asked not to."""
+    with server.connect() as watcher:
+        watcher.execute("SET synchronous_commit = local")
+        held = Held(server, watcher)
+        held.reload("synchronous_standby_names", "nobody")
+        held.until_defined()
+        try:
+            yield held
+        finally:
+            held.let_go()
+            held.clear_prepared()
