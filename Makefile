@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage rest servers ext bench soak pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench soak pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -43,6 +43,9 @@ generated: setup ## page_layout.h is what pgraft/page/layout.py says
 
 ext: setup ## build the extension for every server here that has headers (ramd does it by itself, too)
 	@$(BIN)/python -m tools.ext
+
+sanitize: setup ## the extension's tests with the sanitizers for address and undefined behaviour in it
+	RAMD_TEST_SANITIZE=1 $(BIN)/pytest -q tests/extension
 
 coverage: setup ## unit and scenario tests; the pure rooms to the last branch
 	$(BIN)/pytest -q -n $(JOBS) --cov --cov-report=term $(FAST)

@@ -75,12 +75,15 @@ class Held:
 
     def reload(self, setting: str, value: str) -> None:
         """Change one setting of the running server, and wait until sessions have it."""
-        self.server.settings[setting] = value
-        self.server.configure()
-        os.kill(self.server.pid, signal.SIGHUP)
-        wait_for(
-            lambda: self.server.ask(f"SHOW {setting}") == value, DEADLINE_S, f"{setting} is set"
-        )
+        reload(self.server, setting, value)
+
+
+def reload(server: LabServer, setting: str, value: str) -> None:
+    """Change one setting of a running server, and wait until sessions have it."""
+    server.settings[setting] = value
+    server.configure()
+    os.kill(server.pid, signal.SIGHUP)
+    wait_for(lambda: server.ask(f"SHOW {setting}") == value, DEADLINE_S, f"{setting} is set")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pgraft.page.layout import PLACES
-from pgraft.page.writer import GroupPicture, PageMember
+from tests.extension.pictures import PICTURE
 from tests.support.extension_lab import Flavour, Lab, LabServer, install
 from tests.support.wait import wait_for
 
@@ -25,34 +25,6 @@ FUNCTIONS = (
     "pgraft_get_metrics",
     "pgraft_get_worker_state",
     "pgraft_get_version",
-)
-MEMBERS = tuple(
-    PageMember(
-        node_id=n,
-        name=f"node{n}",
-        host=f"db{n}.example",
-        raft_port=7400,
-        postgresql_port=5432,
-        raft_leader=n == 2,
-        primary=n == 1,
-        heard=n != 3,
-    )
-    for n in (1, 2, 3)
-)
-PICTURE = GroupPicture(
-    node_id=1,
-    raft_role="follower",
-    term=7,
-    leader_id=2,
-    epoch=5,
-    primary_id=1,
-    timeline=4,
-    quorum=True,
-    messages_taken=100,
-    heartbeats_sent=20,
-    elections_begun=3,
-    cluster_name="demo",
-    members=MEMBERS,
 )
 
 

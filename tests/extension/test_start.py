@@ -13,7 +13,14 @@ import psycopg
 import pytest
 
 from pgraft.page.layout import PAGE_BYTES, PLACES
-from tests.support.extension_lab import FLAVOURS, Flavour, Lab, LabServer, compiled
+from tests.support.extension_lab import (
+    FLAVOURS,
+    Flavour,
+    Lab,
+    LabServer,
+    compiled,
+    sanitizer_environment,
+)
 from tests.support.wait import wait_for
 
 READ_ONLY = "25006"
@@ -226,5 +233,6 @@ def test_single_user_mode_leaves_the_page_alone(fresh: LabServer) -> None:
     fresh.stop()
     start = fresh.word("SERVER_START")
     argv = [fresh.site.binaries.tool("postgres"), "--single", "-D", str(fresh.site.data_dir)]
-    fresh.run([*argv, "postgres"], input="CREATE TABLE single (n int)\n")
+    environment = {**os.environ, **sanitizer_environment()}
+    fresh.run([*argv, "postgres"], input="CREATE TABLE single (n int)\n", env=environment)
     assert fresh.word("SERVER_START") == start

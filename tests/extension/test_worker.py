@@ -118,6 +118,23 @@ def test_flush_probe_goes_on_while_a_commit_waits_for_replicas(server: LabServer
     assert flush_stuck_ns(server.page, server.word("FLUSH_BEGUN") - 1) == 0
 
 
+@pytest.mark.slow
+def test_disk_of_an_idle_server_is_looked_at_too(lab: Lab, flavour: Flavour) -> None:
+    """It writes a record of its own, which counts as no activity, and which recovery reads."""
+    server = lab.server(flavour).start(leased=True)
+    try:
+        server.ask("CREATE TABLE idle (n int); INSERT INTO idle VALUES (1)")
+        wait_for(lambda: server.word("FLUSH_ENDED"), SOON_S, "a first flush")
+        ended, position = server.word("FLUSH_ENDED"), server.pulse().insert_lsn
+        wait_for(lambda: server.word("FLUSH_ENDED") > ended, 3 * SOON_S, "it flushes by itself")
+        wait_for(lambda: server.pulse().flushed_lsn > position, SOON_S, "something of its own")
+        server.stop(signal.SIGQUIT)
+        server.start()
+        assert server.ask("SELECT count(*) FROM idle") == 1
+    finally:
+        server.stop()
+
+
 def test_flush_probe_that_hangs_is_seen_and_the_worker_goes_on(server: LabServer) -> None:
     probe = process(server, "pgraft flush probe")
     os.kill(probe, signal.SIGSTOP)

@@ -344,10 +344,17 @@ class LabServer:
     def log(self) -> str:
         return self.site.log_file.read_text(encoding="utf-8", errors="replace")
 
-    def run(self, argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-        """A program as the server's user. Raises CalledProcessError."""
+    def run(
+        self, argv: list[str], accepted: tuple[int, ...] = (0,), **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """A program as the server's user. Raises CalledProcessError for another exit status."""
         how: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "cwd": "/"}
-        return subprocess.run(argv, check=True, **(how | more), **self._as_account())
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            argv, check=False, **(how | more), **self._as_account()
+        )
+        if done.returncode not in accepted:
+            done.check_returncode()
+        return done
 
     def _as_account(self) -> dict[str, Any]:
         account = self.site.account

@@ -187,21 +187,27 @@ set_word(int place, uint64 value)
 static inline void
 count_word(int place)
 {
-	(void) __atomic_fetch_add(&page[place], 1, __ATOMIC_RELAXED);
+	if (page != NULL)
+		(void) __atomic_fetch_add(&page[place], 1, __ATOMIC_RELAXED);
 }
 
 /*
  * How long this start of the server may acknowledge, ns; 0 if it may not.
+ * Without a page it may not: somebody else's library kept us from opening it.
  */
 static inline uint64
 lease_left_ns(void)
 {
-	uint64		word = get_word(PGRAFT_W_LEASE);
-	uint64		deadline = word & ~PGRAFT_START_MASK;
+	uint64		word;
+	uint64		deadline;
 	uint64		now;
 
+	if (page == NULL)
+		return 0;
+	word = get_word(PGRAFT_W_LEASE);
 	if ((word & PGRAFT_START_MASK) != start_number)
 		return 0;
+	deadline = word & ~PGRAFT_START_MASK;
 	now = boot_ns();
 	return now < deadline ? deadline - now : 0;
 }
@@ -216,7 +222,7 @@ fenced(void)
 {
 	if (MyProcPort == NULL && MyBackendType != B_BG_WORKER)
 		return false;
-	if (page == NULL || lease_left_ns() > 0)
+	if (lease_left_ns() > 0)
 		return false;
 	return enforce && IsUnderPostmaster && !IsParallelWorker() && !RecoveryInProgress();
 }
@@ -244,13 +250,17 @@ refuse(const char *what)
 static void
 drop_acknowledgement(int count, const char *why)
 {
+	TransactionId xid = GetTopTransactionIdIfAny();
+
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
 	count_word(count);
+	/* The end of a prepared transaction has no xid, nor has one when it is answered. */
 	ereport(LOG_SERVER_ONLY,
-			(errmsg("acknowledgement of transaction %u dropped: %s",
-					GetTopTransactionIdIfAny(), why),
+			(TransactionIdIsValid(xid) ?
+			 errmsg("acknowledgement of transaction %u dropped: %s", xid, why) :
+			 errmsg("acknowledgement of a transaction that has ended dropped: %s", why),
 			 errdetail("It is on disk here; whether it survives is not known. The session ends.")));
 }
 
@@ -316,6 +326,90 @@ not_confirmed(XLogRecPtr upto, bool commit)
 	return missing;
 }
 
+/* --- the last look ------------------------------------------------------ */
+
+/*
+ * Between the look after the flush and the moment the answer leaves, a session
+ * still releases locks and reports statistics; if its process is stopped
+ * there, it would answer whenever it goes on.  So what is owed is looked at
+ * once more when it is written to the socket.
+ *
+ * As libpq/libpq.h has it in 15 to 18; that file needs headers of libraries
+ * that a server's headers come without.
+ */
+typedef struct CommMethods
+{
+	void		(*comm_reset) (void);
+	int			(*flush) (void);
+	int			(*flush_if_writable) (void);
+	bool		(*is_send_pending) (void);
+	int			(*putmessage) (char msgtype, const char *s, size_t len);
+	void		(*putmessage_noblock) (char msgtype, const char *s, size_t len);
+} CommMethods;
+
+extern PGDLLIMPORT const CommMethods *PqCommMethods;
+
+static const CommMethods *plain_comm = NULL;
+static CommMethods guarded_comm;
+
+/* A commit was let through and has not been answered yet. */
+static bool answer_owed = false;
+/* An answer was dropped: nothing leaves this session any more. */
+static bool silent = false;
+
+static bool
+must_be_silent(void)
+{
+	if (answer_owed && !silent && fenced())
+	{
+		silent = true;
+		drop_acknowledgement(PGRAFT_W_DROPPED_ACKS, "the lease ended just before it was sent");
+	}
+	return silent;
+}
+
+static int
+guarded_flush(void)
+{
+	int			result;
+
+	if (must_be_silent())
+		return 0;
+	result = plain_comm->flush();
+	answer_owed = false;
+	return result;
+}
+
+static int
+guarded_flush_if_writable(void)
+{
+	return must_be_silent() ? 0 : plain_comm->flush_if_writable();
+}
+
+/* A full buffer leaves by itself. */
+static int
+guarded_putmessage(char msgtype, const char *s, size_t len)
+{
+	return must_be_silent() ? 0 : plain_comm->putmessage(msgtype, s, len);
+}
+
+static void
+owe_answer(void)
+{
+	if (MyProcPort == NULL || !IsUnderPostmaster)
+		return;
+	if (PqCommMethods != &guarded_comm)
+	{
+		plain_comm = PqCommMethods;
+		guarded_comm = *plain_comm;
+		guarded_comm.flush = guarded_flush;
+		guarded_comm.flush_if_writable = guarded_flush_if_writable;
+		guarded_comm.putmessage = guarded_putmessage;
+		PqCommMethods = &guarded_comm;
+	}
+	answer_owed = true;
+}
+
 static void
 check_after_flush(XLogRecPtr upto, bool commit)
 {
@@ -323,6 +417,14 @@ check_after_flush(XLogRecPtr upto, bool commit)
 		drop_acknowledgement(PGRAFT_W_DROPPED_ACKS, "the lease ended before it could be given");
 	else if (!XLogRecPtrIsInvalid(upto) && not_confirmed(upto, commit))
 		drop_acknowledgement(PGRAFT_W_DROPPED_SYNC, "the wait for synchronous replicas was cancelled");
+	else
+	{
+		owe_answer();
+		return;
+	}
+	/* What is in the buffer already must not leave either. */
+	owe_answer();
+	silent = true;
 }
 
 /*
@@ -1166,6 +1268,12 @@ warn_if_open(Watch *watch)
 static void
 begin_worker(void)
 {
+	/* Exit status 0: not to be started again. */
+	if (page == NULL)
+	{
+		ereport(LOG, (errmsg("pgraft has no page: another library keeps shared memory from being set up")));
+		proc_exit(0);
+	}
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
@@ -1189,8 +1297,9 @@ next_turn(long wait_ms)
 
 /*
  * Tells the daemon every ten milliseconds how the server is, and ends
- * sessions when a lease has ended.  It waits for nothing that a stopped
- * process or a hanging disk could hold.
+ * sessions when a lease has ended.  It takes no lock that a stopped process
+ * could hold, but spinlocks, which are held for a few instructions; and it
+ * waits for no disk.
  */
 void
 pgraft_worker_main(Datum arg)
@@ -1289,25 +1398,28 @@ define_settings(void)
 	MarkGUCPrefixReserved("pgraft");
 }
 
+/* Not strlcpy(): whether libc or the server has it depends on the headers. */
+#define SET_NAME(field, name) snprintf(field, sizeof(field), "%s", name)
+
 static void
 register_worker(const char *name, const char *function, BgWorkerStartTime when)
 {
 	BackgroundWorker worker;
+	const char *library = "pgraft";
 	Dl_info		own;
 
+	/* The same file as is loaded already, whatever path it was found by. */
+	if (dladdr((void *) _PG_init, &own) != 0 && own.dli_fname != NULL &&
+		strlen(own.dli_fname) < sizeof(worker.bgw_library_name))
+		library = own.dli_fname;
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker.bgw_start_time = when;
 	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_name, name, sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, name, sizeof(worker.bgw_type));
-	strlcpy(worker.bgw_function_name, function, sizeof(worker.bgw_function_name));
-	/* The same file as is loaded already, whatever path it was found by. */
-	if (dladdr((void *) _PG_init, &own) != 0 && own.dli_fname != NULL &&
-		strlen(own.dli_fname) < sizeof(worker.bgw_library_name))
-		strlcpy(worker.bgw_library_name, own.dli_fname, sizeof(worker.bgw_library_name));
-	else
-		strlcpy(worker.bgw_library_name, "pgraft", sizeof(worker.bgw_library_name));
+	SET_NAME(worker.bgw_name, name);
+	SET_NAME(worker.bgw_type, name);
+	SET_NAME(worker.bgw_library_name, library);
+	SET_NAME(worker.bgw_function_name, function);
 	RegisterBackgroundWorker(&worker);
 }
 

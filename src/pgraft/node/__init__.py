@@ -1,11 +1,12 @@
 """The shell around the core: one member of a group, with its log, its peers and its timers.
 
 Lives here: `shell` (the API for the host), `driver` (step, persist, send, apply), `writer` (the one
-thread that syncs), `waiting` (who waits for what), `lease` (the lease as the host touches it). Must
-not live here: rules of Raft or of the lease (`pgraft.core`), what a command means (the host).
-Start reading at `shell.Node`.
+thread that syncs), `waiting` (who waits for what), `lease` (the lease as the host touches it),
+`counts` (what a member has done). Must not live here: rules of Raft or of the lease
+(`pgraft.core`), what a command means (the host). Start reading at `shell.Node`.
 """
 
+from pgraft.node.counts import NodeStatus
 from pgraft.node.driver import boottime_ns
 from pgraft.node.shell import (
     Hooks,
@@ -20,6 +21,7 @@ from pgraft.node.shell import (
 __all__ = [
     "Node",
     "NodeOptions",
+    "NodeStatus",
     "Hooks",
     "open_node",
     "NodeFailed",

@@ -26,6 +26,7 @@ from pgraft.core.types import (
     Ready,
 )
 from pgraft.net.transport import Transport
+from pgraft.node.counts import Counts
 from pgraft.node.writer import LogWriter, WriterEvents
 from pgraft.storage.wal import Wal, WalBatch
 
@@ -124,6 +125,7 @@ class Driver:
     ) -> None:
         self.raft = raft
         self.lag = LoopLag()
+        self.counts = Counts()
         self.clock = clock
         self._transport = transport
         self._events = events
@@ -151,7 +153,7 @@ class Driver:
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         """An input: a message from an authenticated peer."""
-        self._feed(self.raft.step, sender, message)
+        self._feed(self._step, sender, message)
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """An input: the transport's hint about a link."""
@@ -184,6 +186,10 @@ class Driver:
             self._drain(DRAIN_TURNS)
         else:
             self._tick()
+
+    def _step(self, sender: NodeId, message: Message, now: Nanos) -> None:
+        self.raft.step(sender, message, now)
+        self.counts.messages_taken += 1
 
     def _durable(self, token: int, now: Nanos) -> None:
         self._io.release_up_to(token, self._send)
@@ -241,6 +247,7 @@ class Driver:
 
     def _take(self, ready: Ready) -> None:
         for event in ready.events:
+            self.counts.happened(event)
             self._events.event(event)
         for out in ready.send_now:
             self._send(out)
@@ -260,7 +267,8 @@ class Driver:
             self._events.read(done)
 
     def _send(self, out: Outgoing) -> None:
-        self._transport.send(out.to, out.message)
+        if self._transport.send(out.to, out.message):
+            self.counts.sent(out.message)
 
 
 class _Io:

@@ -30,12 +30,12 @@ from pgraft.core.types import (
     NodeId,
     ProposalRefused,
     Recovered,
-    Status,
     Term,
     Timing,
 )
 from pgraft.identity import Identity, Stage
 from pgraft.net.channel import CallRefused, Channel, PeerLost, PeerUnavailable
+from pgraft.node.counts import NodeStatus, node_status
 from pgraft.node.driver import Driver, DriverEvents, LoopLag, boottime_ns
 from pgraft.node.lease import GranterHandle, HolderHandle
 from pgraft.node.waiting import TooMany, Waiting
@@ -245,9 +245,10 @@ class Node:
         self._driver.raft.transfer(to, self._driver.clock())
         self._driver.wake()
 
-    def status(self) -> Status:
-        """A picture of the core for people and metrics; after a failure, how it was then."""
-        return self._driver.raft.status()
+    def status(self) -> NodeStatus:
+        """A picture of the core, with what was counted since this member was opened, for people
+        and metrics; after a failure, how it was then."""
+        return node_status(self._driver.raft.status(), self._driver.counts)
 
     @property
     def node(self) -> NodeId:

@@ -15,6 +15,7 @@ import mmap
 import os
 import stat
 import struct
+import time
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +37,8 @@ IN_MEMORY = frozenset({TMPFS_MAGIC, RAMFS_MAGIC})
 """f_type of file systems that do not outlive the boot (statfs(2))."""
 SYSTEM_UID_MAX = 999
 """Above it login services may remove what a user left in /dev/shm (RemoveIPC)."""
+MAKING_S = 1.0
+"""How long a server may take between its lock and the page it makes under it: some stores."""
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock of 64-bit Linux."""
 
@@ -65,9 +68,10 @@ class Page:
     def open(cls, path: Path, *, uid: int, gid: int, make: bool = True, lock: bool = True) -> Self:
         """The page at `path`, made with this owner if it is missing. Raises PageError.
 
-        With `lock` this process is its daemon until `close`.
+        With `lock` this process is its daemon until `close`. Without, it only looks: nothing is
+        made or begun anew, and a page that would have to be is refused.
         """
-        descriptor = _open_or_make(path, uid, gid, make=make)
+        descriptor = _open_or_make(path, uid, gid, make=make and lock)
         return cls._checked(path, descriptor, uid, lock=lock)
 
     @classmethod
@@ -77,7 +81,9 @@ class Page:
         Raises PageError if what it holds cannot be used.
         """
         folder = Path("/proc", str(pid), "fd")
-        wanted = {str(path), f"{path} (deleted)"}
+        # The kernel names what links lead to, also where the directory is gone.
+        real = path.parent.resolve() / path.name
+        wanted = {str(real), f"{real} (deleted)"}
         try:
             held = [entry for entry in folder.iterdir() if _target(entry) in wanted]
         except OSError:
@@ -96,13 +102,16 @@ class Page:
             _check_file(path, descriptor, uid)
             if lock:
                 _lock(path, descriptor)
-            _check_size(path, descriptor)
+            if os.fstat(descriptor).st_size == 0:
+                if not lock:
+                    raise _unused(path)
+                _allocate(path, descriptor)
             page = cls(path, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         try:
-            _settle(page)
+            _settle(page, begin_anew=lock)
         except BaseException:
             page.close()
             raise
@@ -133,14 +142,21 @@ class Page:
         self._descriptor = -1
 
 
-def default_directory(*, uid: int) -> tuple[Path, str]:
+def default_directory(*, uid: int, run: Path = Path("/run")) -> tuple[Path, str]:
     """Where a page goes when nobody said where, and what to know about that place ('' nothing).
 
-    /run/ramd if /run is in memory and we may use it, else /dev/shm.
+    /run/ramd if it is in memory, ours to write or to make, and open to the server's user `uid`;
+    else /dev/shm.
     """
-    run = Path("/run")
-    if os.geteuid() == 0 and _in_memory(run):
-        return run / "ramd", ""
+    ours = run / "ramd"
+    there = ours.is_dir()
+    place = ours if there else run
+    if (
+        os.access(place, os.W_OK | os.X_OK)
+        and _in_memory(place)
+        and (not there or _enterable(ours, uid))
+    ):
+        return ours, ""
     if uid > SYSTEM_UID_MAX:
         return Path("/dev/shm"), (
             "the page lies in /dev/shm, where a login service may remove an ordinary user's files"
@@ -157,12 +173,16 @@ def _open_or_make(path: Path, uid: int, gid: int, *, make: bool) -> int:
     for _ in range(3):
         try:
             # Never with O_CREAT: the kernel refuses that for another user's file in /dev/shm.
-            return os.open(path, flags)
+            descriptor = os.open(path, flags)
         except FileNotFoundError:
             if not make:
                 raise PageError(f"{path} does not exist", "start ramd, which makes it") from None
         except OSError as error:
             raise _unusable(path, error) from error
+        else:
+            if make:
+                _give_unfinished(descriptor, uid, gid)
+            return descriptor
         try:
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
         except FileExistsError:
@@ -173,14 +193,38 @@ def _open_or_make(path: Path, uid: int, gid: int, *, make: bool) -> int:
                 "name a directory in memory that the daemon can write (page_dir)",
             ) from error
         try:
-            os.fchmod(descriptor, MODE)
-            if os.geteuid() == 0:
-                os.fchown(descriptor, uid, gid)
+            _give(descriptor, uid, gid)
+            _check_file(path, descriptor, uid)
+            _allocate(path, descriptor)
         except BaseException:
+            _unlink_made(path, descriptor)
             os.close(descriptor)
             raise
         return descriptor
     raise PageError(f"{path} appears and disappears", "see who else works in its directory")
+
+
+def _give(descriptor: int, uid: int, gid: int) -> None:
+    os.fchmod(descriptor, MODE)
+    if os.geteuid() == 0:
+        os.fchown(descriptor, uid, gid)
+
+
+def _give_unfinished(descriptor: int, uid: int, gid: int) -> None:
+    """Go on where a daemon of root was killed before the file it had made was the server's."""
+    found = os.fstat(descriptor)
+    empty = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_nlink == 1
+    if empty and os.geteuid() == 0 == found.st_uid != uid:
+        _give(descriptor, uid, gid)
+
+
+def _unlink_made(path: Path, descriptor: int) -> None:
+    """Leave nothing behind of a page that could not be made."""
+    try:
+        if os.path.samestat(path.lstat(), os.fstat(descriptor)):
+            path.unlink()
+    except OSError:
+        pass
 
 
 def _unusable(path: Path, error: OSError) -> PageError:
@@ -214,6 +258,11 @@ def _check_file(path: Path, descriptor: int, uid: int) -> None:
             f"{path} is on a disk: a lease written there would outlive the boot that it counts in",
             "name a directory in memory (tmpfs), such as /run/ramd or /dev/shm",
         )
+    if found.st_size not in (0, PAGE_BYTES):
+        raise PageError(
+            f"{path} has {found.st_size} bytes, a page has {PAGE_BYTES}",
+            "stop the server and remove it: it is not RAMD's, or of another version",
+        )
 
 
 def _lock(path: Path, descriptor: int) -> None:
@@ -225,39 +274,52 @@ def _lock(path: Path, descriptor: int) -> None:
         ) from None
 
 
-def _check_size(path: Path, descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    if size not in (0, PAGE_BYTES):
+def _allocate(path: Path, descriptor: int) -> None:
+    """Never a hole: on a full file system touching it would kill every process that did."""
+    try:
+        os.posix_fallocate(descriptor, 0, PAGE_BYTES)
+    except OSError as error:
         raise PageError(
-            f"{path} has {size} bytes, a page has {PAGE_BYTES}",
-            "stop the server and remove it: it is not RAMD's, or of another version",
-        )
-    if size == 0:  # made by somebody who did not get further, so nobody has mapped it
-        try:
-            os.posix_fallocate(descriptor, 0, PAGE_BYTES)
-        except OSError as error:
-            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-                path.unlink()
-            raise PageError(
-                f"no room for {path}: {os.strerror(error.errno or 0)}",
-                "its file system in memory is full: free some of it, or name another page_dir",
-            ) from error
+            f"no room for {path}: {os.strerror(error.errno or 0)}",
+            "its file system in memory is full: free some of it, or name another page_dir",
+        ) from error
 
 
-def _settle(page: Page) -> None:
+def _settle(page: Page, *, begin_anew: bool) -> None:
     """A page that is blank, of another boot or of another version begins anew, in place."""
     words, boot = page.words, fold_boot(BOOT_ID.read_text(encoding="ascii"))
+    if words[PLACES["MAGIC"]] != MAGIC:
+        _wait_for_maker(page)
     if words[PLACES["MAGIC"]] == MAGIC:
         if words[PLACES["LAYOUT"]] != LAYOUT_VERSION:
-            if page.server_lives():
+            lives = page.server_lives()
+            if lives or not begin_anew:
                 raise PageError(
                     f"{page.path} has layout {words[PLACES['LAYOUT']]}, this version knows"
-                    f" {LAYOUT_VERSION}, and a server uses it",
+                    f" {LAYOUT_VERSION}{', and a server uses it' if lives else ''}",
                     "restart the server with the extension of this version",
                 )
         elif words[PLACES["BOOT"]] == boot:
             return
+    if not begin_anew:
+        raise _unused(page.path)
     _blank(page, boot)
+
+
+def _unused(path: Path) -> PageError:
+    return PageError(f"{path} has not been used since this host booted", "start ramd")
+
+
+def _wait_for_maker(page: Page) -> None:
+    """A server makes its page under its lock: what it writes then is not to be wiped out."""
+    end_s = time.monotonic() + MAKING_S
+    while page.words[PLACES["MAGIC"]] != MAGIC and page.server_lives():
+        if time.monotonic() > end_s:
+            raise PageError(
+                f"{page.path} was begun by a server that does not finish it",
+                "see why that server hangs, and end it",
+            )
+        time.sleep(0.005)
 
 
 def _blank(page: Page, boot: int) -> None:
@@ -269,6 +331,11 @@ def _blank(page: Page, boot: int) -> None:
     words[PLACES["LAYOUT"]] = LAYOUT_VERSION
     words[PLACES["BOOT"]] = boot
     words[PLACES["MAGIC"]] = MAGIC
+
+
+def _enterable(directory: Path, uid: int) -> bool:
+    found = directory.stat()
+    return found.st_uid == uid or bool(found.st_mode & stat.S_IXOTH)
 
 
 def _target(entry: Path) -> str:

@@ -1,11 +1,13 @@
 """The server's half of the page, and the daemon's as others see it.
 
-Lives here: bounded reading under the sequence numbers. Start reading at `pulse`.
+Lives here: bounded reading under the sequence numbers. Must not live here: what follows from what
+was read. Start reading at `pulse`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pgraft.page.file import Page
 from pgraft.page.layout import (
@@ -25,6 +27,10 @@ from pgraft.page.layout import (
     words_text,
 )
 from pgraft.page.writer import RAFT_ROLES, GroupPicture, PageMember
+
+SUM_TRIES_MAX: Final = 16
+"""Looks at a block whose sequence number is at rest but whose check sum is wrong. Stores that
+another processor sees late arrive by then; what a killed writer left is wrong for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +84,23 @@ class Counts:
 
 
 def server_start(page: Page) -> ServerStart:
-    """The words of one start: read again if another one begins meanwhile."""
+    """The words of one start: read again if another one begins meanwhile.
+
+    The postmaster takes its process id out first and puts it in last, so `postmaster_pid` is 0 in
+    what a start has not finished, and the words beside any other belong to it.
+    """
     words = page.words
     for _ in range(READ_TRIES_MAX):
-        start = words[PLACES["SERVER_START"]]
+        start, pid = words[PLACES["SERVER_START"]], words[PLACES["POSTMASTER_PID"]]
         found = ServerStart(
             start=start,
-            postmaster_pid=words[PLACES["POSTMASTER_PID"]],
+            postmaster_pid=pid,
             inode=words[PLACES["PAGE_INODE"]],
             system_id=words[PLACES["SYSTEM_ID"]],
             server_version=words[PLACES["SERVER_VERSION"]],
             started_at_ns=words[PLACES["STARTED_AT"]],
         )
-        if words[PLACES["SERVER_START"]] == start:
+        if words[PLACES["SERVER_START"]] == start and words[PLACES["POSTMASTER_PID"]] == pid:
             return found
     return ServerStart(
         start=0, postmaster_pid=0, inode=0, system_id=0, server_version=0, started_at_ns=0
@@ -180,15 +190,21 @@ def _published(page: Page, block: Block) -> list[int] | None:
     """The words between sequence number and check sum; None if no look in READ_TRIES_MAX was
     whole: its writer may have been stopped half-way."""
     words, start, end = page.words, block.start, block.start + block.words
+    wrong = 0
     for _ in range(READ_TRIES_MAX):
         before = words[start]
         if before % 2:
             continue
-        found: list[int] = words[start + 1 : end].tolist()
-        check = found.pop()
-        if words[start] == before and check == check_sum(found):
-            return found
         if before == 0:
+            return None
+        found: list[int] = words[start + 1 : end].tolist()
+        if words[start] != before:
+            continue
+        check = found.pop()
+        if check == check_sum(found):
+            return found
+        wrong += 1
+        if wrong == SUM_TRIES_MAX:
             return None
     return None
 

@@ -1,6 +1,7 @@
-"""The daemon's half of the page. Must not live here: when a lease may be published.
+"""The daemon's half of the page.
 
-Every call is a few stores into memory. Start reading at `DaemonHalf.lease`.
+Lives here: every store the daemon makes. Must not live here: when a lease may be published. Every
+call is a few stores into memory. Start reading at `DaemonHalf.lease`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pgraft.page.layout import (
     PLACES,
     PRIMARY_FLAG,
     START_MASK,
+    WORD_BYTES,
     check_sum,
     text_words,
 )
@@ -29,6 +31,7 @@ RAFT_ROLES = ("", "follower", "candidate", "leader", "learner")
 _STATE = BY_NAME["STATE"]
 _FIRST, _LAST = _STATE.start + 1, _STATE.start + _STATE.words - 1
 _LEASE, _SEQ = PLACES["LEASE"], PLACES["STATE_SEQ"]
+_BYTES = {field.name: field.count * WORD_BYTES for field in _STATE.fields if field.text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class GroupPicture:
 
 
 class DaemonHalf:
-    """The one writer of the daemon's words. A predecessor that was killed half-way is mended."""
+    """The one writer of the daemon's words. What a predecessor killed half-way left is mended."""
 
     def __init__(self, page: Page) -> None:
         self._words = page.words
@@ -87,7 +90,7 @@ class DaemonHalf:
 
     def lease(self, deadline_ns: int, start: int) -> None:
         """Start `start` of the server may acknowledge until `deadline_ns` (BOOTTIME), rounded down
-        by at most START_MASK ns. One store."""
+        by at most START_MASK ns; nobody if that is not above 0. One store."""
         assert 0 < start <= START_MASK
         self._words[_LEASE] = (deadline_ns & ~START_MASK) | start if deadline_ns > 0 else 0
 
@@ -112,11 +115,11 @@ class DaemonHalf:
     def publish(self, picture: GroupPicture, now_ns: int) -> None:
         """Replace the picture of the group. Raises ValueError for more than MEMBERS_MAX members."""
         words = _state_words(picture, now_ns)
+        words.append(check_sum(words))  # beforehand: the fewer moments in which nobody can read
         sequence = self._words[_SEQ]
         assert sequence % 2 == 0
         self._words[_SEQ] = sequence + 1
-        self._words[_FIRST:_LAST] = memoryview(words)
-        self._words[_LAST] = check_sum(words)
+        self._words[_FIRST : _LAST + 1] = memoryview(words)
         self._words[_SEQ] = sequence + 2
 
 
@@ -140,8 +143,8 @@ def _state_words(picture: GroupPicture, now_ns: int) -> array[int]:
         picture.heartbeats_sent,
         picture.elections_begun,
         len(picture.members),
-        *text_words(picture.cluster_name, 64),
-        *text_words(picture.daemon_version, 32),
+        *text_words(picture.cluster_name, _BYTES["CLUSTER_NAME"]),
+        *text_words(picture.daemon_version, _BYTES["DAEMON_VERSION"]),
     ]
     for member in picture.members:
         words += _member_words(member)

@@ -78,6 +78,9 @@ class Link:
             coordinator_since_ns=self._leading_since_ns if leading else 0,
             loop_lag_ms=self._node.loop_lag.last_ns // NS_PER_MS,
             raft_role=status.role.value,
+            messages_taken=status.messages_taken,
+            heartbeats_sent=status.heartbeats_sent,
+            elections_begun=status.elections_begun,
         )
 
     def state(self) -> ClusterState:

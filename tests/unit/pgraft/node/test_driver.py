@@ -7,9 +7,12 @@ from typing import cast
 
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
+    CoreEvent,
     Entry,
+    EventKind,
     HardState,
     Heartbeat,
+    HeartbeatReply,
     Index,
     Nanos,
     NodeId,
@@ -19,12 +22,12 @@ from pgraft.core.types import (
     Term,
 )
 from pgraft.identity import Founder, Identity
-from pgraft.net.memory import MemoryNetwork
+from pgraft.net.memory import MemoryNetwork, MemoryTransport
 from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
 from pgraft.storage.segment import Owner
-from pgraft.wire import CONTROL_BYTES_MAX, WireError
+from pgraft.wire import CONTROL_BYTES_MAX, Frame, WireError
 from tests.support.wait import wait_for_async
 
 BEAT = Heartbeat(term=Term(1), commit=Index(0), round=1)
@@ -61,6 +64,14 @@ class Notes:
         return self.due_ns
 
 
+class Peers(MemoryTransport):
+    """A transport with a connection to node 2 and to nobody else."""
+
+    def send(self, to: NodeId, frame: Frame) -> bool:
+        super().send(to, frame)
+        return to == 2
+
+
 def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> Driver:
     disk = OsDisk(directory)
     wal.create(disk, OWNER)
@@ -74,7 +85,7 @@ def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> D
     return Driver(
         cast(Raft, notes),
         log,
-        MemoryNetwork(random.Random(0)).transport(identity),
+        Peers(MemoryNetwork(random.Random(0)), identity),
         DriverEvents(
             apply=apply, read=lambda _: None, event=lambda _: None, failed=failures.append
         ),
@@ -148,4 +159,24 @@ async def test_a_fault_in_sending_what_waited_for_a_sync_is_told_too(tmp_path: P
     await wait_for_async(lambda: failures, 5, "the fault is told")
     assert isinstance(failures[0], WireError)
     assert not driver.running
+    await driver.stop()
+
+
+async def test_only_what_was_done_is_counted(tmp_path: Path) -> None:
+    beats = tuple(Outgoing(to=NodeId(node), message=BEAT) for node in (2, 2, 3))
+    other = Outgoing(to=NodeId(2), message=HeartbeatReply(term=Term(1), round=1))
+    events = tuple(CoreEvent(kind=kind, term=Term(1)) for kind in EventKind)
+    notes = OneReady(Ready(send_now=(*beats, other), events=events))
+    driver = driver_of(notes, tmp_path, [])
+    driver.on_message(NodeId(2), BEAT)
+    driver.start()
+    await wait_for_async(lambda: not notes.readies, 5, "the core is asked what it has to send")
+    driver.on_message(NodeId(2), BEAT)
+    counts = driver.counts
+    assert counts.heartbeats_sent == 2, "two were taken, the third had no connection"
+    assert counts.elections_begun == 1, "one event of all kinds is about an election"
+    assert counts.messages_taken == 1, "one came before the start, and nobody heard it"
+    notes.fail = "step"
+    driver.on_message(NodeId(2), BEAT)
+    assert counts.messages_taken == 1, "the core has failed at it"
     await driver.stop()

@@ -74,6 +74,36 @@ async def test_a_killed_leader_is_replaced_and_comes_back_from_its_disk(tmp_path
         assert back.node.leader() == (await cluster.leader()).settings.node
 
 
+async def test_members_count_what_they_have_done(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 3, network=memory()) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+        first = leader.node.status()
+        assert 1 <= first.elections_begun <= first.term, "at most one in each term"
+        await wait_for_async(
+            lambda: all(m.node.status().messages_taken >= 5 for m in cluster.members.values()),
+            DEADLINE_S,
+            "beats and answers are taken",
+        )
+        await wait_for_async(
+            lambda: leader.node.status().heartbeats_sent > first.heartbeats_sent,
+            DEADLINE_S,
+            "the leader goes on beating",
+        )
+        for status in [m.node.status() for m in cluster.members.values()]:
+            assert status.elections_begun or not status.heartbeats_sent, "only who led has beaten"
+        await cluster.stop(leader.settings.node)
+        before = {m.settings.node: m.node.status() for m in cluster.members.values()}
+        successor = await cluster.leader()
+        earlier = before[successor.settings.node]
+        assert successor.node.status().elections_begun > earlier.elections_begun
+        await wait_for_async(
+            lambda: successor.node.status().heartbeats_sent > earlier.heartbeats_sent,
+            DEADLINE_S,
+            "the successor beats",
+        )
+
+
 async def test_a_lost_connection_to_the_leader_starts_the_election_at_once(tmp_path: Path) -> None:
     slow = Timing(
         heartbeat_ns=1_000_000_000, election_ns=60_000_000_000, lease_ttl_ns=400_000_000_000

@@ -307,7 +307,7 @@ def publish_for_ever(path: Path) -> None:
 def test_no_torn_picture_whatever_becomes_of_the_writer(path: Path) -> None:
     """Publishers are killed in the middle again and again; a reader that ignores the sequence
     number sees torn pictures, one that does not never does."""
-    page = opened(path, lock=False)
+    page = opened(path)
     context = multiprocessing.get_context("spawn")
     torn_raw = whole = torn = 0
     until_s = time.monotonic() + STRESS_S * 4
