@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pgraft.page.file import Page, PageError, default_directory
-
 from pgraft.extension import build as extension
+from pgraft.page.file import Page, PageError, default_directory
 from ramd import events
 from ramd.domain.errors import ConfigError
 from ramd.domain.fence import Fence, NoFence, Preload
