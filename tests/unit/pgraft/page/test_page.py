@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import multiprocessing
 import os
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pgraft.page import layout
-from pgraft.page.file import Page, PageError, default_directory
-from pgraft.page.layout import BLOCKS, PAGE_BYTES, PLACES, SERVER_LOCK_BYTE, START_MASK
+from pgraft.page.file import Page, PageError
+from pgraft.page.layout import BLOCKS, PAGE_BYTES, PLACES, START_MASK
 from pgraft.page.reader import counts, flush_stuck_ns, group_picture, pulse, server_start
 from pgraft.page.writer import DaemonHalf, GroupPicture, PageMember
 
 UID, GID = os.geteuid(), os.getegid()
-STRESS_S = 1.5
 
 
 @pytest.fixture
@@ -179,21 +173,6 @@ def test_page_of_another_boot_begins_anew_in_place(path: Path) -> None:
     page.close()
 
 
-def test_other_layout_is_refused_only_beside_a_living_server(path: Path) -> None:
-    page = opened(path)
-    page.words[PLACES["LAYOUT"]] = 99
-    page.close()
-    with path.open("r+b") as server:
-        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, SERVER_LOCK_BYTE, 1, 0)
-        fcntl.fcntl(server, fcntl.F_OFD_SETLK, lock)
-        with pytest.raises(PageError, match="layout 99"):
-            opened(path)
-    page = opened(path)
-    assert page.words[PLACES["LAYOUT"]] == layout.LAYOUT_VERSION
-    assert not page.server_lives()
-    page.close()
-
-
 def test_removed_page_is_reopened_through_whoever_holds_it(path: Path) -> None:
     page = opened(path)
     DaemonHalf(page).lease(10**18, 9)
@@ -214,12 +193,6 @@ def test_removed_page_is_reopened_through_whoever_holds_it(path: Path) -> None:
     finally:
         holder.kill()
         holder.communicate()
-
-
-def test_place_without_being_told() -> None:
-    directory, warning = default_directory(uid=12345)
-    assert directory in (Path("/run/ramd"), Path("/dev/shm"))
-    assert bool(warning) == (directory == Path("/dev/shm"))
 
 
 # --- the two halves ------------------------------------------------------------------------------
@@ -287,49 +260,4 @@ def test_server_half_of_a_blank_page(path: Path) -> None:
     assert flush_stuck_ns(page, 25) == 15
     page.words[PLACES["FLUSH_ENDED"]] = 11
     assert flush_stuck_ns(page, 25) == 0
-    page.close()
-
-
-def publish_for_ever(path: Path) -> None:
-    """Pictures whose every number is the same, as fast as possible."""
-    page = Page.open(path, uid=UID, gid=GID, lock=False)
-    half = DaemonHalf(page)
-    number = 1
-    while True:
-        number += 1
-        half.publish(
-            GroupPicture(node_id=1, term=number, epoch=number, commit_index=number,
-                         applied_index=number, heartbeats_sent=number),
-            number,
-        )  # fmt: skip
-
-
-def test_no_torn_picture_whatever_becomes_of_the_writer(path: Path) -> None:
-    """Publishers are killed in the middle again and again; a reader that ignores the sequence
-    number sees torn pictures, one that does not never does."""
-    page = opened(path)
-    context = multiprocessing.get_context("spawn")
-    torn_raw = whole = torn = 0
-    until_s = time.monotonic() + STRESS_S * 4
-    first, last = PLACES["TERM"], PLACES["HEARTBEATS_SENT"]
-    while time.monotonic() < until_s and (
-        torn_raw == 0 or whole < 2000 or until_s - time.monotonic() > 3
-    ):
-        publisher = context.Process(target=publish_for_ever, args=(path,))
-        publisher.start()
-        round_s = time.monotonic() + STRESS_S
-        while time.monotonic() < round_s:
-            raw = page.words[first : last + 1].tolist()
-            torn_raw += raw[0] != raw[-1]
-            seen = group_picture(page)
-            if seen is not None:
-                whole += 1
-                numbers = {seen.term, seen.epoch, seen.commit_index, seen.heartbeats_sent}
-                torn += len(numbers) != 1
-        assert publisher.pid is not None
-        os.kill(publisher.pid, signal.SIGKILL)
-        publisher.join()
-    assert torn == 0
-    assert whole > 100
-    assert torn_raw > 0, "the stress would not have shown a torn picture"
     page.close()
