@@ -188,6 +188,8 @@ def test_page_removed_under_a_running_server(cluster: LocalCluster) -> None:
     assert len(pages) == len(NODES)
     for page in pages:
         page.unlink()
+        page.write_bytes(b"")  # and its name is taken by a file that nobody holds
+        page.chmod(0o600)
     write(cluster, [2_000_001], within_s=SOON_S)
     cluster.processes.stop_daemon(primary)
     cluster.start(primary)
