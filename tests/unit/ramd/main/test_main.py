@@ -16,7 +16,7 @@ from tests.support.wait import wait_for
 
 STAND_IN = '''
 """The real `ramd`, but its daemon waits for SIGTERM, or does what its first argument says."""
-import json, os, signal, sys, types
+import json, os, signal, sys, threading, types
 from pathlib import Path
 import ramd
 from ramd.domain.errors import Refused
@@ -32,7 +32,8 @@ def run(config, config_path, ready):
         os._exit(9)
     if act == "status":
         return 7
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
     facts = {"pid": os.getpid(), "cwd": os.getcwd(), "level": config.effective_log_level,
              "path": str(config_path), "sid": os.getsid(0)}
     (config.state_dir / "facts.tmp").write_text(json.dumps(facts))
@@ -40,7 +41,8 @@ def run(config, config_path, ready):
     ready()
     ready()
     print("heard by nobody in the background")
-    signal.sigwait({signal.SIGTERM})
+    while not asked.wait(0.02):  # whichever thread the signal came to
+        pass
     return 0
 
 daemon = types.ModuleType("ramd.daemon")
