@@ -7,6 +7,7 @@ What may be streamed from whom is decided by `fake_wal`. Start reading at `FakeS
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,7 @@ class FakeProcess:
     primary: bool
     accepts_at: float
     exited: asyncio.Event = field(default_factory=asyncio.Event)
+    pid: int = field(default_factory=itertools.count(1000).__next__)
 
 
 @dataclass(slots=True)
@@ -177,6 +179,8 @@ class FakeServer(Server):
             await self.process.exited.wait()
 
     async def adopt(self) -> bool:
+        if self.process is not None:
+            self.inside.bind(self.process.pid)
         return self.running
 
     async def start(self, *, replica: bool, upstream: Upstream | None, timeout_ms: int) -> None:
@@ -184,6 +188,7 @@ class FakeServer(Server):
         self.calls.append(f"start as {kind}")
         await self.enter("start")
         assert self.process is None, "started twice"
+        self.inside.unbind()
         if self.orphans:
             raise PostgresError("pre-existing shared memory block is still in use")
         if self.disk.kind is not DataKind.CLUSTER:
@@ -193,6 +198,7 @@ class FakeServer(Server):
         self.disk.control = ControlState.IN_RECOVERY if replica else ControlState.IN_PRODUCTION
         now = asyncio.get_running_loop().time()
         self.process = FakeProcess(primary=not replica, accepts_at=now + DURATIONS_S["recover"])
+        self.inside.bind(self.process.pid)
 
     async def stop(self, mode: StopMode, *, timeout_ms: int) -> None:
         self.calls.append(f"stop {mode}")
@@ -204,6 +210,7 @@ class FakeServer(Server):
         if self.process is not None:
             self.faults.hung = False
             self._ended(clean=mode is StopMode.FAST)
+        self.inside.unbind()
 
     async def probe(self, *, timeout_ms: int) -> ServerFacts:
         if self.faults.hung:

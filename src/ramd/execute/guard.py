@@ -199,8 +199,10 @@ class Guard:
             watched.start_number = 0
             ports.changed()
             return
-        if watched.epoch > ports.store.released_epoch:
-            ports.server.fence.publish(deadline_ns, watched.start_number)
+        held, until_ns = ports.consensus.lease()
+        if held == watched.epoch > ports.store.released_epoch and until_ns:
+            # Never the time that the stand-in gives while no lease is in hand: nobody granted it.
+            ports.server.fence.publish(until_ns, watched.start_number)
         lapsed = ports.clock() >= deadline_ns
         if lapsed != watched.lapsed:
             watched.lapsed = lapsed

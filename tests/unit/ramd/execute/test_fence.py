@@ -1,166 +1,344 @@
-"""A server that checks the lease itself: when it is told one, and when never again."""
+"""A server that checks the lease itself: told it only when proven, left alone when it ends.
+
+What such a server confirms is `acknowledges`: by its lease word, its start number and the clock.
+"""
 
 from __future__ import annotations
 
+import logging
+import random
+from dataclasses import replace
 from pathlib import Path
 
-from ramd.domain.decision import GiveUp, Lead, Wait
-from ramd.domain.lsn import Lsn
-from ramd.domain.model import StartMode
-from ramd.domain.server import Promotion
-from ramd.execute.context import Situation
+import pytest
+
+from ramd.domain.decision import GiveUp, Goal, Wait, Yield
+from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard
-from ramd.execute.local import OwnFork
-from tests.support.fake_consensus import cluster, reign
-from tests.support.fake_fence import FakeFence
-from tests.support.fake_server import SYSTEM_ID, FakeNet
-from tests.support.ramd_node import TTL_MS, Node
+from ramd.execute.local import LocalStore, OwnFork
+from tests.support.fake_fence import acknowledges, crash_cycle
+from tests.support.fenced_node import A_LOOK_S, LEAD, SHUT, elected, leading, words_at
+from tests.support.ramd_node import NS_PER_MS, TTL_MS, Node, event
 from tests.support.virtual_time import clock_ns, elapse, virtual
 
-ME = 1
-LEAD = Lead(epoch=2, timeline=2, start=StartMode.PROMOTE)
-STATE = cluster(reign(1, 3), reign(2, ME, parent_timeline=1), system_id=SYSTEM_ID)
+
+def restart_daemon(node: Node, tmp_path: Path) -> None:
+    """What only a process remembers is gone; server, page and files are as they were."""
+    node.store = LocalStore.load(tmp_path)
+    node.ports = replace(node.ports, store=node.store)
+    node.guard = Guard(node.ports, ttl_ms=TTL_MS)
+    node.executor = Executor(node.ports, node.guard, rng=random.Random(2))
 
 
-def fenced_node(tmp_path: Path) -> tuple[Node, FakeFence]:
-    node, fence = Node(ME, FakeNet(), STATE, tmp_path), FakeFence()
-    node.server.inside = fence
-    return node, fence
+def stopped(node: Node) -> bool:
+    return any(call.startswith(("stop", "sigkill")) for call in node.server.calls)
 
 
-async def leading(tmp_path: Path) -> tuple[Node, FakeFence]:
-    """A node whose server has been opened for epoch 2 and proven."""
-    node, fence = fenced_node(tmp_path)
-    async with node.store.opening(2):
-        node.server.as_cluster(timeline=2).now_running(primary=True)
-    done = Promotion(timeline=2, parent_timeline=1, fork_lsn=Lsn(1000))
-    await node.store.note_fork(OwnFork(epoch=2, promotion=done))
-    node.guard.watch(2)
-    node.lease(2)
-    node.guard.open(2)
-    return node, fence
+# --- losing the lease, and getting it back ----------------------------------------------------
 
 
 @virtual
-async def test_server_is_left_alone_when_its_lease_ends_and_written_to_when_it_returns(
-    tmp_path: Path,
+async def test_server_outlives_its_lease_and_writes_again_when_it_returns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node, fence = await leading(tmp_path)
+    caplog.set_level(logging.DEBUG, "ramd")
+    node, _ = elected(tmp_path)
+    deadline_ns = node.lease(2)
     async with node.running():
-        await elapse(2 * TTL_MS / 1000)
-        assert not fence.open(clock_ns())
-        assert node.server.primary
-        assert "stop" not in node.server.calls
-        node.lease(2)
-        await elapse(0.2)
-        assert fence.open(clock_ns())
-
-
-@virtual
-async def test_nothing_is_published_before_the_server_is_proven(tmp_path: Path) -> None:
-    node, fence = fenced_node(tmp_path)
-    node.server.as_cluster(timeline=1).now_running(primary=False)
-    node.guard.watch(2)
-    async with node.running(lease=2):
-        await elapse(1)
-        assert "publish" not in fence.journal
         await node.reach(LEAD)
-        assert fence.open(clock_ns())
+        process = node.server.process
+        assert acknowledges(node.server)
+        await node.until(lambda: clock_ns() >= deadline_ns)
+        assert not acknowledges(node.server)
+        await elapse(60)
+        assert not acknowledges(node.server)
+        assert len(event(caplog, "lease_lapsed")) == 1
+        node.lease(2)
+        await elapse(A_LOOK_S)
+        assert acknowledges(node.server)
+        assert node.server.process is process
+        assert not stopped(node)
+    assert len(event(caplog, "lease_published")) == 2
+    assert event(caplog, "fence_begun") == []
+    assert node.consensus.released == []
+    assert node.store.released_epoch == 0
 
 
 @virtual
-async def test_promotion_onto_another_timeline_is_never_given_a_lease(tmp_path: Path) -> None:
-    node, fence = fenced_node(tmp_path)
-    node.put(Situation.REPLICA)
-    node.server.faults.promote_to = 9
+async def test_the_lease_is_used_to_its_very_end_and_not_longer(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    async with node.running():
+        node.lease(2)
+        await node.reach(LEAD)
+        deadline_ns = node.lease(2)
+        await node.until(lambda: clock_ns() >= deadline_ns - 50 * NS_PER_MS)
+        assert acknowledges(node.server), "no margin: the server needs no time to be stopped"
+        await elapse(2.0)
+    assert max(until_ns for until_ns, _ in fence.published) == deadline_ns
+
+
+@virtual
+async def test_each_renewal_reaches_the_server_within_a_look(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+        for _ in range(20):
+            await elapse(1.0)
+            late_ns = node.consensus.held.deadline_ns - fence.page.deadline_ns
+            assert late_ns <= 300 * NS_PER_MS
+            assert acknowledges(node.server)
+
+
+@virtual
+async def test_lapse_and_return_wake_the_loop(tmp_path: Path) -> None:
+    node, _ = elected(tmp_path)
+    deadline_ns = node.lease(2)
+    async with node.running():
+        await node.reach(LEAD)
+        before = node.changes
+        await node.until(lambda: clock_ns() > deadline_ns + 100 * NS_PER_MS)
+        lapsed = node.changes
+        node.lease(2)
+        await elapse(A_LOOK_S)
+        assert before < lapsed < node.changes
+
+
+# --- proven first -----------------------------------------------------------------------------
+
+
+@virtual
+async def test_nothing_is_published_before_the_promotion_is_proven_and_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, fence = elected(tmp_path)
+    node.server.faults.extra_s["promote"] = 2.0
+    noted: list[int] = []
+    note_fork = node.store.note_fork
+
+    async def slowly(fork: OwnFork) -> None:
+        assert node.server.primary
+        await elapse(1.0)
+        noted.append(len(fence.published))
+        await note_fork(fork)
+
+    monkeypatch.setattr(node.store, "note_fork", slowly)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+    assert noted == [0]
+    assert fence.published
+
+
+@virtual
+async def test_a_proven_promotion_is_opened_without_another_question(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    words: list[tuple[str, tuple[int, int]]] = []
+    node.server.on_call = lambda call: words.append((call, fence.page.word))
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+    asked = [call for call, _ in words].index("promote")
+    after, word = words[asked + 1]
+    assert after == "probe"
+    assert word != SHUT
+
+
+@pytest.mark.parametrize("fault", ["timeline", "parent"])
+@virtual
+async def test_a_promotion_that_is_not_as_granted_never_has_a_lease(
+    tmp_path: Path, fault: str
+) -> None:
+    node, fence = elected(tmp_path)
+    if fault == "timeline":
+        node.server.faults.promote_to = 5
+    else:
+        node.server.disk.timeline = 3
+    words = words_at(node, fence)
     async with node.running(lease=2):
         node.executor.pursue(LEAD)
         await node.until(lambda: bool(node.consensus.released))
-        await elapse(1)
-    assert "publish" not in fence.journal
-    assert fence.latched == 2
+        await elapse(10)
+    assert fence.published == []
+    assert set(words.values()) == {SHUT}
+    assert fence.page.latched == 2
+    assert not node.server.running
 
 
 @virtual
-async def test_renewal_on_its_way_opens_nothing_that_was_shut(tmp_path: Path) -> None:
-    node, fence = await leading(tmp_path)
+async def test_a_failed_promotion_never_has_a_lease(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    node.server.fail("promote", TimeoutError("too slow"))
     async with node.running(lease=2):
-        node.guard.shut(2)
-        await elapse(2)
-        assert not fence.open(clock_ns())
-        assert fence.journal[-1] == "shut 2"
-        node.guard.open(2)
-        assert not fence.open(clock_ns())
-
-
-@virtual
-async def test_new_daemon_publishes_only_to_what_it_has_proven(tmp_path: Path) -> None:
-    node, fence = await leading(tmp_path)
-    successor = Guard(node.ports, ttl_ms=TTL_MS)
-    fence.journal.clear()
-    node.guard = successor
-    successor.adopt(2)
-    async with node.running(lease=2):
-        await elapse(1)
-        assert fence.journal == []
-        successor.open(2)
-        await elapse(0.1)
-        assert fence.open(clock_ns())
-
-
-@virtual
-async def test_another_start_of_the_server_is_proven_again_first(tmp_path: Path) -> None:
-    """It began anew by itself after a crash of one of its processes."""
-    node, fence = await leading(tmp_path)
-    async with node.running(lease=2):
-        fence.number, fence.word = 2, (0, 0)
-        await elapse(0.5)
-        assert not fence.open(clock_ns())
-        await node.reach(LEAD)
-        assert fence.open(clock_ns())
-        assert fence.word[1] == 2
-
-
-@virtual
-async def test_word_falls_before_anything_else_when_the_epoch_is_given_back(
-    tmp_path: Path,
-) -> None:
-    node, fence = await leading(tmp_path)
-    node.server.on_call = fence.journal.append
-    async with node.running(lease=2):
-        node.server.crash()
-        node.executor.pursue(GiveUp(epoch=2, reason="the server has crashed"))
+        node.executor.pursue(LEAD)
         await node.until(lambda: bool(node.consensus.released))
-    assert fence.journal.index("shut 2") < fence.journal.index("kill_remains")
-    assert fence.latched == 2
+    assert (fence.published, fence.page.latched) == ([], 2)
 
 
 @virtual
-async def test_word_falls_with_a_server_that_ended(tmp_path: Path) -> None:
+async def test_only_a_lease_in_hand_is_published(tmp_path: Path) -> None:
+    """What the guard grants a server that it would have to stop is no lease."""
     node, fence = await leading(tmp_path)
-    async with node.running(lease=2):
-        node.server.crash()
-        node.guard.shut(0)
-        await elapse(1)
-        assert fence.word == (0, 0)
-    assert fence.latched == 0
-
-
-@virtual
-async def test_another_epoch_closes_the_last_one(tmp_path: Path) -> None:
-    node, fence = await leading(tmp_path)
-    node.guard.watch(3)
-    assert fence.word == (0, 0)
-    assert not node.guard.opened
-    node.guard.rest()
-    assert node.guard.watching == 0
-
-
-@virtual
-async def test_server_that_turns_out_to_check_nothing_is_stopped_in_time(tmp_path: Path) -> None:
-    node, fence = await leading(tmp_path)
-    fence.number = 0
+    node.guard.open(2)
+    assert fence.page.word == SHUT
+    node.lease(3)
     async with node.running():
-        node.executor.pursue(Wait(reason="the lease ends"))
-        await node.until(lambda: bool(node.consensus.released))
-    assert not node.server.primary
+        await elapse(1.0)
+        assert fence.page.word == SHUT
+        deadline_ns = node.lease(2)
+        await elapse(A_LOOK_S)
+        assert fence.page.word == (deadline_ns, 1)
+        node.lease(3)
+        await elapse(10)
+        assert {until_ns for until_ns, _ in fence.published} == {deadline_ns}
+
+
+@virtual
+async def test_opening_again_costs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "ramd")
+    node, fence = await leading(tmp_path)
+    node.lease(2)
+    assert not node.guard.opened
+    for _ in range(3):
+        node.guard.open(2)
+        assert node.guard.opened
+    assert len(fence.published) == 1
+    assert len(event(caplog, "lease_published")) == 1
+
+
+# --- the latch --------------------------------------------------------------------------------
+
+
+@virtual
+async def test_after_the_latch_no_renewal_opens_the_epoch_again(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+        node.guard.shut(2)
+        assert not node.guard.opened
+        published = len(fence.published)
+        await elapse(10)
+        node.guard.open(2)
+        await elapse(1)
+        assert len(fence.published) == published
+        assert fence.page.word == SHUT
+        assert not acknowledges(node.server)
+        assert node.guard.left_ns(2) == 0
+
+
+@pytest.mark.parametrize("goal", [GiveUp(epoch=2, reason="told"), Yield(epoch=2)])
+@virtual
+async def test_a_renewal_that_arrives_while_an_epoch_is_given_back_is_not_used(
+    tmp_path: Path, goal: Goal
+) -> None:
+    node, fence = elected(tmp_path)
+    words: list[tuple[int, int]] = []
+
+    def late(call: str) -> None:
+        if call in ("kill_remains", "end_of_wal"):
+            node.lease(2)
+            words.append(fence.page.word)
+
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+        node.server.faults.extra_s["end_of_wal"] = 0.1
+        node.server.on_call = late
+        await node.reach(goal)
+        await elapse(5)
+    assert words
+    assert set(words) == {SHUT}
+    assert fence.page.word == SHUT
+    assert fence.page.latched == 2
+
+
+# --- a restarted daemon -----------------------------------------------------------------------
+
+
+@virtual
+async def test_restarted_daemon_publishes_only_what_it_has_proven(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+    word = fence.page.word
+    fence.published.clear()
+    restart_daemon(node, tmp_path)
+    assert await node.executor.startup()
+    async with node.running(lease=2):
+        await node.reach(Wait(reason="asking the group"))
+        await elapse(1.0)
+        assert fence.published == []
+        assert fence.page.word == word, "the lease that the last daemon published stands"
+        assert acknowledges(node.server)
+        await elapse(TTL_MS / 1000)
+        assert not acknowledges(node.server)
+        assert not stopped(node)
+        await node.reach(LEAD)
+        assert acknowledges(node.server)
+    assert {number for _, number in fence.published} == {1}
+
+
+@virtual
+async def test_restarted_daemon_does_not_open_what_answers_nothing(tmp_path: Path) -> None:
+    node, fence = await leading(tmp_path)
+    assert node.server.process is not None
+    node.server.process.accepts_at = clock_ns() / 1e9 + 5.0
+    await node.executor.startup()
+    async with node.running(lease=2):
+        node.executor.pursue(LEAD)
+        await elapse(4.9)
+        assert fence.published == []
+        await node.until(lambda: acknowledges(node.server))
+
+
+@virtual
+async def test_restarted_daemon_shuts_an_epoch_that_was_given_back(tmp_path: Path) -> None:
+    """The last one ended between its latch and the server's end."""
+    node, fence = await leading(tmp_path)
+    fence.publish(clock_ns() + TTL_MS * NS_PER_MS, 1)
+    await node.store.latch(2)
+    restart_daemon(node, tmp_path)
+    await node.executor.startup()
+    assert (fence.page.word, fence.page.latched) == (SHUT, 2)
+    async with node.running(lease=2):
+        node.executor.pursue(LEAD)
+        await elapse(10)
+        assert not acknowledges(node.server)
+    assert len(fence.published) == 1
+
+
+# --- the server begins anew -------------------------------------------------------------------
+
+
+@virtual
+async def test_server_that_began_anew_by_itself_is_proven_again(tmp_path: Path) -> None:
+    node, fence = elected(tmp_path)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+        changes = node.changes
+        crash_cycle(node.server, recovers_s=1.0)
+        before = len(fence.published)
+        await elapse(A_LOOK_S)
+        assert fence.page.word == SHUT
+        assert not node.guard.opened
+        assert node.changes > changes, "the loop is told"
+        node.executor.pursue(LEAD)
+        await elapse(0.8)
+        assert len(fence.published) == before, "it does not answer yet"
+        await node.until(lambda: acknowledges(node.server), within_s=1.0)
+    assert {number for _, number in fence.published[:before]} == {1}
+    assert {number for _, number in fence.published[before:]} == {2}
+    assert not stopped(node)
+
+
+@virtual
+async def test_a_lease_is_for_one_start_only(tmp_path: Path) -> None:
+    """A server that somebody else starts over the same page never has it."""
+    node, fence = elected(tmp_path)
+    async with node.running(lease=2):
+        await node.reach(LEAD)
+        assert node.server.process is not None
+        fence.page.begin(node.server.process.pid + 1)
+        before = len(fence.published)
+        await elapse(2.0)
+        assert fence.page.word == SHUT
+        assert len(fence.published) == before
+        assert fence.start_number() == 0
