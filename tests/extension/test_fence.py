@@ -18,6 +18,9 @@ from tests.support.raw_client import Message, RawClient
 from tests.support.wait import wait_for
 
 READ_ONLY = "25006"
+AFTER_FLUSH = "dropped: the lease ended before it could be given"
+"""In the log: it was the look after the flush that saw it, not the last one at the socket."""
+AT_SOCKET = "dropped: the lease ended just before it was sent"
 
 
 @pytest.fixture
@@ -113,6 +116,7 @@ def not_acknowledged(messages: list[Message], shown: str) -> None:
 def test_flushed_and_not_acknowledged(held: Held, case: Case) -> None:
     """The lease ends between flush and acknowledgement: the connection closes without a word."""
     before = held.server.word("DROPPED_ACKS")
+    told = held.server.log().count(AFTER_FLUSH)
     with RawClient(held.server.site) as client:
         case.send(client)
         held.until_waiting()
@@ -120,6 +124,7 @@ def test_flushed_and_not_acknowledged(held: Held, case: Case) -> None:
         held.let_go()
         not_acknowledged(client.until_ready(), case.shown)
     assert held.server.word("DROPPED_ACKS") == before + 1
+    assert held.server.log().count(AFTER_FLUSH) == told + 1
     assert held.server.ask(case.seen) == case.kept
     held.clear_prepared()
 
@@ -151,6 +156,28 @@ def test_a_notification_alone_is_not_acknowledged(held: Held) -> None:
         not_acknowledged(first.until_ready(), "")
         not_acknowledged(second.until_ready(), "")
     assert held.server.word("DROPPED_ACKS") == before + 2
+
+
+def test_what_was_committed_in_time_is_not_acknowledged_late(server: LabServer) -> None:
+    """The session stands still between its commit and the answer, here behind a lock. Nothing is
+    looked at in between, so the last look is the one at the socket."""
+    with server.connect() as holder:
+        holder.execute("DROP TABLE IF EXISTS late; CREATE TABLE late (n int)")
+        holder.execute(
+            "CREATE OR REPLACE PROCEDURE late() LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO late VALUES (1); COMMIT; PERFORM pg_advisory_lock(7); END $$"
+        )
+        holder.execute("SELECT pg_advisory_lock(7)")
+        told = server.log().count(AT_SOCKET)
+        with RawClient(server.site) as client:
+            client.query("CALL late()")
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+            wait_for(lambda: server.ask(waits), 30, "it has committed and stands still")
+            server.fence()
+            holder.execute("SELECT pg_advisory_unlock(7)")
+            not_acknowledged(client.until_ready(), "")
+    assert server.log().count(AT_SOCKET) == told + 1
+    assert server.ask("SELECT count(*) FROM late") == 1
 
 
 @pytest.mark.parametrize(

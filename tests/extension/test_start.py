@@ -19,8 +19,8 @@ from tests.support.extension_lab import (
     Lab,
     LabServer,
     compiled,
-    sanitizer_environment,
 )
+from tests.support.sanitizers import sanitizer_environment, sanitizers
 from tests.support.wait import wait_for
 
 READ_ONLY = "25006"
@@ -232,7 +232,8 @@ def test_single_user_mode_leaves_the_page_alone(fresh: LabServer) -> None:
     fresh.start(leased=True)
     fresh.stop()
     start = fresh.word("SERVER_START")
-    argv = [fresh.site.binaries.tool("postgres"), "--single", "-D", str(fresh.site.data_dir)]
-    environment = {**os.environ, **sanitizer_environment()}
+    postgres = fresh.site.binaries.tool("postgres")
+    argv = [postgres, "--single", "-D", str(fresh.site.data_dir)]
+    environment = {**os.environ, **sanitizer_environment(sanitizers(Path(postgres)))}
     fresh.run([*argv, "postgres"], input="CREATE TABLE single (n int)\n", env=environment)
     assert fresh.word("SERVER_START") == start

@@ -16,8 +16,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,13 @@ from pgraft.page.writer import DaemonHalf
 from ramd.postgres.binaries import find_postgres
 from ramd.postgres.site import Site
 from tests.support.postgres import PostgresRoot, connect, copy_data, processes_below
+from tests.support.sanitizers import (
+    REPORT,
+    SANITIZE,
+    sanitizer_environment,
+    sanitizers,
+    sanitizing_compiler,
+)
 from tests.support.wait import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -40,11 +47,6 @@ READY_S = 30.0
 END_S = 30.0
 LEASE_NS = 3600 * 10**9
 """A lease that no test outlives."""
-SANITIZE = os.environ.get("RAMD_TEST_SANITIZE", "") not in ("", "0")
-"""Build with the sanitizers for address and undefined behaviour, and end at what they find."""
-SANITIZERS = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
-SANITIZERS_FATAL = "-fno-sanitize-recover=all"
-SANITIZER_REPORT = re.compile(r"runtime error:|ERROR: AddressSanitizer")
 PLAIN: Mapping[str, str] = {
     "autovacuum": "off",
     "fsync": "off",
@@ -123,11 +125,12 @@ FLAVOURS = (
 def compiled(flavour: Flavour) -> Build:
     """The library for this server, compiled if its sources have changed. Raises BuildError."""
     root = Path(tempfile.gettempdir(), f"ramd-test-extension-{os.geteuid()}")
-    if SANITIZE:
-        root = root.with_name(root.name + "-sanitize")
+    which = sanitizers(Path(find_postgres(flavour.bin_dir).tool("postgres")))
+    if which:
+        root = root.with_name(f"{root.name}-{which.replace(',', '-')}")
     root.mkdir(mode=0o755, exist_ok=True)
     assert root.stat().st_uid == os.geteuid(), f"{root} is somebody else's"
-    with sanitizing_compiler():
+    with sanitizing_compiler(which):
         binaries = find_postgres(flavour.bin_dir)
         return build(
             binaries.bin_dir / "pg_config",
@@ -135,41 +138,6 @@ def compiled(flavour: Flavour) -> Build:
             headers=flavour.headers if flavour.major != 18 else None,
             server_version=binaries.version,
         )
-
-
-@contextmanager
-def sanitizing_compiler() -> Iterator[None]:
-    """$CC is a compiler that adds the sanitizers inside, where they were asked for."""
-    if not SANITIZE:
-        yield
-        return
-    before = os.environ.get("CC")
-    with tempfile.TemporaryDirectory() as folder:
-        wrapper = Path(folder, "cc")
-        options = " ".join((*SANITIZERS, SANITIZERS_FATAL))
-        wrapper.write_text(f'#!/bin/sh\nexec gcc "$@" {options}\n', encoding="ascii")
-        wrapper.chmod(0o755)
-        os.environ["CC"] = str(wrapper)
-        try:
-            yield
-        finally:
-            os.environ.pop("CC")
-            if before is not None:
-                os.environ["CC"] = before
-
-
-def sanitizer_environment() -> dict[str, str]:
-    """What a server needs to run a library with sanitizers in it."""
-    if not SANITIZE:
-        return {}
-    library = subprocess.run(
-        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    return {
-        "LD_PRELOAD": str(Path(library).resolve()),
-        "ASAN_OPTIONS": "detect_leaks=0:detect_odr_violation=0:handle_segv=0:handle_sigbus=0",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
 
 
 class Lab:
@@ -244,14 +212,15 @@ class LabServer:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait."""
         self.configure()
+        postgres = Path(self.site.binaries.tool("postgres"))
         with self.site.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [self.site.binaries.tool("postgres"), "-D", str(self.site.data_dir)],
+                [postgres, "-D", str(self.site.data_dir)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd="/",
-                env={**os.environ, **sanitizer_environment()},
+                env={**os.environ, **sanitizer_environment(sanitizers(postgres))},
                 **self._as_account(),
             )
         return self._process
@@ -274,7 +243,7 @@ class LabServer:
         self._process.wait(END_S)
         self._process = None
         if SANITIZE:
-            assert not SANITIZER_REPORT.search(self.log()), self.log()
+            assert not REPORT.search(self.log()), self.log()
 
     def exit_code(self) -> int:
         """Wait until a launched server has ended by itself."""

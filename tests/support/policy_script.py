@@ -295,7 +295,8 @@ class Story:
 
     def do_plan(self, words: Words) -> Iterator[str]:
         """plan NODE [lease=EPOCH] [released=EPOCH] [opened=EPOCH] [seal=T.N] [told=T.N[/EPOCH]
-        [told_seal]] [apart] [adopting]: that node's goal; `told` overrides the directive."""
+        [told_seal]] [apart] [adopting] [guarded]: that node's goal; `told` overrides the directive,
+        `guarded`: its server checks the lease itself."""
         world, node_id = self.world, int(words.plain[0])
         seal, told = words.named.get("seal"), words.named.get("told")
         facts = LocalFacts(
@@ -307,6 +308,7 @@ class Story:
             opened_epoch=words.number("opened"),
             in_touch="apart" not in words.plain,
             sealed_attempt=attempt(seal) if seal else None,
+            self_fenced="guarded" in words.plain,
             adopt_until_ns=world.now_ns + MS if "adopting" in words.plain else 0,
         )
         directive = world.directive

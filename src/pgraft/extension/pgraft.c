@@ -5,8 +5,9 @@
  *
  * A daemon beside the server writes the lease into a page of shared memory
  * (a file in tmpfs, see page_layout.h).  Sessions look at it when a statement
- * begins, before a transaction commits or prepares, and again after its
- * record is flushed; a worker writes into the page how the server is.
+ * begins, before a transaction commits or prepares, again after its record
+ * is flushed, and when its answer leaves; a worker writes into the page how
+ * the server is.
  *
  * RULES OF THE PAGE
  *

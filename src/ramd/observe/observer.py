@@ -279,9 +279,9 @@ class Observer:
             self._look.set()
 
     async def _look_repeatedly(self) -> None:
+        before, streams = self._seen(), self._streams()
         while True:
             self._look.clear()
-            before, streams = self._seen(), self._streams()
             if self._server.running:
                 self._watch.set()
                 await self._probe()
@@ -294,6 +294,8 @@ class Observer:
                 events.emit(events.ServerSeen(state=after[1], role=role, data=after[0]))
             if (after, self._streams()) != (before, streams):
                 self._wake()
+            # Kept over the pause: the page shows a change of role, or a hang, without any look.
+            before, streams = after, self._streams()
             await self._pause()
 
     def _seen(self) -> tuple[DataKind, ServerState, ServerRole | None]:
@@ -313,10 +315,12 @@ class Observer:
                     ended_sessions=more.ended_sessions,
                 )
             )
-        off = self._fence(self._pulse()) is FenceKind.OFF
-        if off and not self._cache.off_told:
-            events.emit(events.EnforcementOff())
-        self._cache.off_told = off
+        pulse = self._pulse()
+        if pulse is not None:
+            off = self._fence(pulse) is FenceKind.OFF
+            if off and not self._cache.off_told:
+                events.emit(events.EnforcementOff())
+            self._cache.off_told = off
 
     def _streams(self) -> tuple[int | None, tuple[int, ...]]:
         return self._facts.upstream, self._facts.streaming_replicas

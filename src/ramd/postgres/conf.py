@@ -129,7 +129,7 @@ def render(site: Site, upstream: Upstream | None, operators: Mapping[str, str]) 
         "restore_command": "",
         "recovery_target_timeline": "latest",
     }
-    settings |= preload_settings(site.preload, operators, major=site.binaries.major)
+    settings |= preload_settings(site.preload, {**operators, **settings}, major=site.binaries.major)
     whom = f"{upstream.node_id} {upstream.port} {upstream.host}" if upstream else "none"
     lines = [
         "# Written by ramd at every start and change; edit postgresql.conf instead.",
@@ -171,17 +171,21 @@ def with_include(text: str, conf_file: Path) -> str:
     return "\n".join([*kept, f"include {conf_value(str(conf_file))}  {MARK}"]) + "\n"
 
 
-def operators_settings(site: Site, text: str, *, depth: int = 0) -> dict[str, str]:
-    """Settings in `text`, a configuration file of the data directory, and what it includes."""
+def operators_settings(
+    site: Site, text: str, *, folder: Path | None = None, depth: int = 0
+) -> dict[str, str]:
+    """Settings in `text`, a configuration file of `folder` (by default the data directory), and
+    what it includes."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         include = INCLUDES.match(line)
         if include is None:
             found |= parse_settings(line)
         elif depth < INCLUDE_DEPTH_MAX:
-            for path in included(site.data_dir / include[2].strip(), include[1]):
+            # A relative name is meant from the file that includes it (guc-file.l).
+            for path in included((folder or site.data_dir) / include[2].strip(), include[1]):
                 inner = read_file(path, site.account) or ""
-                found |= operators_settings(site, inner, depth=depth + 1)
+                found |= operators_settings(site, inner, folder=path.parent, depth=depth + 1)
     return found
 
 
@@ -189,7 +193,7 @@ def included(path: Path, how: str) -> list[Path]:
     """The files that an include of `path` means, in the order they are read (guc-file.l)."""
     if how != "include_dir":
         return [path]
-    names = (p for p in path.glob("*.conf") if not p.name.startswith("."))
+    names = (p for p in path.glob("*.conf") if not p.name.startswith(".") and not p.is_dir())
     return sorted(names, key=lambda p: p.name)
 
 
