@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import mmap
 import os
 import signal
 import subprocess
@@ -31,7 +30,9 @@ import psycopg
 
 from bench.figures import Series, load_average, machine, save, table
 from bench.outside import at_rest
-from pgraft.page.layout import PAGE_BYTES, PLACES, START_MASK
+from pgraft.page.file import Page
+from pgraft.page.layout import PLACES, START_MASK
+from pgraft.page.reader import server_start
 from ramd.postgres.account import owner_account
 from ramd.postgres.binaries import find_postgres
 from tools.local_cluster import ClusterError, LocalCluster, wait_until
@@ -59,7 +60,6 @@ class Fault:
     acks_after: int = 0
     """Given by the old primary after the new one's first."""
     acks: int = 0
-    counts: list[dict[str, int]] = field(default_factory=list)
 
     def figures(self) -> dict[str, object]:
         """For JSON."""
@@ -75,43 +75,21 @@ def boot_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-class PageView:
-    """The page of a node, looked at from outside."""
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self._memory = mmap.mmap(descriptor, PAGE_BYTES, prot=mmap.PROT_READ)
-        finally:
-            os.close(descriptor)
-        self._words = memoryview(self._memory).cast("Q")
-
-    def word(self, name: str) -> int:
-        return int(self._words[PLACES[name]])
-
-    def deadline_ns(self) -> int:
-        """End of the lease that the server has, BOOTTIME."""
-        return self.word("LEASE") & ~START_MASK
-
-    def close(self) -> None:
-        self._words.release()
-        self._memory.close()
-
-
 @contextlib.contextmanager
-def page_of(cluster: LocalCluster, node: int) -> Iterator[PageView]:
+def page_of(cluster: LocalCluster, node: int) -> Iterator[Page]:
     """The page that the node's running server says it has mapped."""
     pid = cluster.processes.postmaster_pid(node)
     if pid is None:
         raise ClusterError(f"node {node} has no server")
     for path in cluster.places.page_dir().glob("*.page"):
-        view = PageView(path)
+        owner = path.stat()
+        page = Page.open(path, uid=owner.st_uid, gid=owner.st_gid, make=False, lock=False)
         try:
-            if view.word("POSTMASTER_PID") == pid:
-                yield view
+            if server_start(page).postmaster_pid == pid:
+                yield page
                 return
         finally:
-            view.close()
+            page.close()
     raise ClusterError(f"node {node}'s server has no page: is the extension loaded?")
 
 
@@ -188,24 +166,19 @@ class Trial:
             time.sleep(WARM_S)
             with page_of(self.cluster, old) as page:
                 stopped = self._strike(name, old)
-                ends_ns = page.deadline_ns()
+                ends_ns = page.words[PLACES["LEASE"]] & ~START_MASK
                 first_ns = self._first_row(old)
                 if name == HOST:
                     time.sleep(max(0.0, self.frozen_s - (boot_ns() - ends_ns) / 1e9))
                     self._thaw(stopped)
                 time.sleep(AFTER_S)
                 acks = load.end()
-                counts = {
-                    count: page.word(count)
-                    for count in ("REFUSED_STATEMENTS", "REFUSED_COMMITS", "DROPPED_ACKS")
-                }
         finally:
             load.end()
             self._thaw(stopped)
             if name == KILLED:
                 self.cluster.spawn(old)
         self._note(fault, (name, old), acks, (ends_ns, first_ns))
-        fault.counts.append(counts)
 
     def _strike(self, name: str, node: int) -> list[int]:
         """Do it; returns the processes that are stopped now."""

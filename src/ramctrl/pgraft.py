@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,12 +46,10 @@ def install(
     from pgraft.extension.install import places_of
 
     copied: tuple[Path, ...] = ()
-    try:
+    with _faults_told():
         made = builds.build(pg_config.absolute(), builds.build_root(), headers=headers)
         if copy or (copy is None and made.major < COPY_BEFORE_MAJOR):
             copied = copy_to(made, places_of(pg_config.absolute()))
-    except builds.BuildError as error:
-        raise ConfigError(error.message, hint=error.hint) from error
     _show(ctx, _facts(made) | {"copied": [str(path) for path in copied]}, "installed")
 
 
@@ -58,11 +58,9 @@ def status(ctx: typer.Context, pg_config: PgConfig) -> None:
     """Whether the extension of this version is built for a server."""
     from pgraft.extension import build as builds
 
-    try:
+    with _faults_told():
         version = builds.version_of(pg_config.absolute())
         made = builds.find([builds.build_root()], version)
-    except builds.BuildError as error:
-        raise ConfigError(error.message, hint=error.hint) from error
     if made is None:
         raise ConfigError(
             f"the extension is not built for PostgreSQL {version}",
@@ -74,15 +72,23 @@ def status(ctx: typer.Context, pg_config: PgConfig) -> None:
 @app.command()
 def uninstall(ctx: typer.Context, pg_config: PgConfig) -> None:
     """Remove copies from the server's directories, where no server needs them any more."""
-    from pgraft.extension import build as builds
     from pgraft.extension.install import places_of
     from pgraft.extension.install import uninstall as remove
 
-    try:
+    with _faults_told():
         gone = remove(places_of(pg_config.absolute()))
-    except builds.BuildError as error:
-        raise ConfigError(error.message, hint=error.hint) from error
     _show(ctx, {"removed": [str(path) for path in gone]}, "removed")
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """What the builder finds wrong, as an error of this command."""
+    from pgraft.extension.build import BuildError
+
+    try:
+        yield
+    except BuildError as error:
+        raise ConfigError(error.message, hint=error.hint) from error
 
 
 def _facts(made: Build) -> dict[str, Any]:

@@ -60,7 +60,6 @@ class Organs:
 
     membership: Membership
     note: LeaseNote
-    fence: Fence
     server: Instance
     observer: Observer
     guard: Guard
@@ -95,7 +94,7 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
         _leave_server_watched(config, store)
         raise
     try:
-        return await _enter(around, calls, (replace(site, preload=preload), fence), store)
+        return await _enter(around, calls, replace(site, preload=preload), fence, store)
     except BaseException:
         if not fence.bind(_postmaster_pid(config) or 0):
             _leave_server_watched(config, store)
@@ -104,9 +103,8 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
 
 
 async def _enter(
-    around: Surroundings, calls: Calls, made: tuple[Site, Fence], store: LocalStore
+    around: Surroundings, calls: Calls, site: Site, fence: Fence, store: LocalStore
 ) -> Organs:
-    site, fence = made
     wake = asyncio.Event()
     boot = secrets.randbits(63)
     membership = await join(
@@ -121,7 +119,7 @@ async def _enter(
         def exited() -> None:
             organs.guard.shut(0)
 
-        observer = _observer(around, server, boot, (wake.set, exited))
+        observer = _observer(around, server, boot, wake.set, exited)
 
         def changed() -> None:
             observer.touch()
@@ -173,14 +171,15 @@ def _observer(
     around: Surroundings,
     server: Instance,
     boot: int,
-    tell: tuple[Callable[[], None], Callable[[], None]],
+    wake: Callable[[], None],
+    exited: Callable[[], None],
 ) -> Observer:
     config = around.config
     return Observer(
         server,
         identity=Identity(node_id=config.node_id, boot=boot, daemon_version=around.version),
-        wake=tell[0],
-        exited=tell[1],
+        wake=wake,
+        exited=exited,
         pace=Pace(interval_ms=PROBE_INTERVAL_MS, probe_timeout_ms=config.health_check_timeout_ms),
     )
 
@@ -236,7 +235,6 @@ def _organs(
     return Organs(
         membership=membership,
         note=note,
-        fence=server.fence,
         server=server,
         observer=observer,
         guard=guard,

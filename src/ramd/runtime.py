@@ -89,7 +89,7 @@ class Runtime:
         if self._course.undone:
             # Only now: nothing is left that would start it again.
             await organs.server.stop(StopMode.IMMEDIATE, timeout_ms=STOP_MS)
-        fence = organs.fence
+        fence = organs.server.fence
         may_write = organs.guard.watching and organs.server.running and not fence.guards
         async with organs.server:
             await organs.membership.close()
@@ -176,7 +176,7 @@ class Runtime:
     def _tell_server(self, status: GroupStatus, state: ClusterState) -> None:
         now_ns = self._around.clock()
         heard = {h.observation.node_id for h in self.heard if now_ns - h.received_ns < FRESH_NS}
-        self._parts.fence.tell(status, state, heard, now_ns)
+        self._parts.server.fence.tell(status, state, heard, now_ns)
 
     def _compare(self, state: ClusterState) -> None:
         """The file's node list no longer decides; that it differs is said once."""

@@ -116,7 +116,7 @@ def headers_of(pg_config: Path, major: int) -> Path:
 
     Raises BuildError naming the package that is missing.
     """
-    told = _ask([str(pg_config), "--includedir-server"]) if pg_config.exists() else ""
+    told = ask([str(pg_config), "--includedir-server"]) if pg_config.exists() else ""
     usual = f"/usr/include/postgresql/{major}/server"
     for candidate in (told, usual):
         if candidate and Path(candidate, "postgres.h").is_file():
@@ -164,7 +164,7 @@ def build(
 
 def version_of(pg_config: Path) -> str:
     """`18.6` of `PostgreSQL 18.6 (…)`. Raises BuildError."""
-    said = _ask([str(pg_config), "--version"])
+    said = ask([str(pg_config), "--version"])
     match = re.search(r"PostgreSQL (\d+(?:\.\d+)?)", said)
     if match is None:
         raise BuildError(
@@ -237,14 +237,15 @@ def _ours_alone(folder: Path) -> bool:
     return private and found.st_uid == os.geteuid() and os.access(folder, os.W_OK)
 
 
-def _ask(command: list[str]) -> str:
+def ask(command: list[str]) -> str:
+    """What a program prints, '' if it does not run, fails or says nothing. Bounded in time."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd="/", timeout=ASK_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def main() -> int:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgraft.extension.build import LIBRARY, Build, BuildError
-
-ASK_TIMEOUT_S = 20.0
+from pgraft.extension.build import LIBRARY, Build, BuildError, ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +81,10 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _asked(pg_config: Path, what: str) -> Path:
-    try:
-        done = subprocess.run(
-            [str(pg_config), what],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            timeout=ASK_TIMEOUT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    said = ask([str(pg_config), what])
+    if not said:
         raise BuildError(
-            f"{pg_config} does not run: {error}",
+            f"{pg_config} {what} says nothing",
             "name the pg_config of the server; Debian has it in postgresql-server-dev-N",
-        ) from error
-    if done.returncode != 0 or not done.stdout.strip():
-        raise BuildError(f"{pg_config} {what} says nothing", "name the server's own pg_config")
-    return Path(done.stdout.strip())
+        )
+    return Path(said)

@@ -142,6 +142,12 @@ static bool standby_flags = true;
 /* An error of our own is under way: explain_refusal has nothing to add. */
 static bool refusing = false;
 
+/* A commit was flushed and has not been answered yet. */
+static bool answer_owed = false;
+
+/* An answer was dropped: nothing leaves this session any more. */
+static bool silent = false;
+
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -245,14 +251,16 @@ refuse(const char *what)
 
 /*
  * What was asked for is on disk and cannot be taken back; the client must
- * not be told that it is done.  All three assignments belong together: without
- * the pending end the session would go on and read from nowhere.
+ * not be told that it is done, nor get what is in the buffer already.  All
+ * assignments belong together: without the pending end the session would go on
+ * and read from nowhere.
  */
 static void
 drop_acknowledgement(int count, const char *why)
 {
 	TransactionId xid = GetTopTransactionIdIfAny();
 
+	silent = true;
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
@@ -353,19 +361,11 @@ extern PGDLLIMPORT const CommMethods *PqCommMethods;
 static const CommMethods *plain_comm = NULL;
 static CommMethods guarded_comm;
 
-/* A commit was let through and has not been answered yet. */
-static bool answer_owed = false;
-/* An answer was dropped: nothing leaves this session any more. */
-static bool silent = false;
-
 static bool
 must_be_silent(void)
 {
 	if (answer_owed && !silent && fenced())
-	{
-		silent = true;
 		drop_acknowledgement(PGRAFT_W_DROPPED_ACKS, "the lease ended just before it was sent");
-	}
 	return silent;
 }
 
@@ -414,18 +414,11 @@ owe_answer(void)
 static void
 check_after_flush(XLogRecPtr upto, bool commit)
 {
+	owe_answer();
 	if (fenced())
 		drop_acknowledgement(PGRAFT_W_DROPPED_ACKS, "the lease ended before it could be given");
 	else if (!XLogRecPtrIsInvalid(upto) && not_confirmed(upto, commit))
 		drop_acknowledgement(PGRAFT_W_DROPPED_SYNC, "the wait for synchronous replicas was cancelled");
-	else
-	{
-		owe_answer();
-		return;
-	}
-	/* What is in the buffer already must not leave either. */
-	owe_answer();
-	silent = true;
 }
 
 /*

@@ -28,13 +28,7 @@ class Pulse:
     insert_lsn: Lsn | None = None
     received_lsn: Lsn | None = None
     replayed_lsn: Lsn | None = None
-    receiving: bool = False
     replayed_commit_unix_us: int = 0
-    parent_timeline: int = 0
-    switch_lsn: Lsn | None = None
-    """On a primary: where its timeline left `parent_timeline`."""
-    sessions: int = 0
-    open_xids: int = 0
     enforce: bool = True
     fenced: bool = False
     flush_stuck_ms: int = 0
@@ -125,7 +119,7 @@ class Fence(Protocol):
     def tell(
         self, status: GroupStatus, state: ClusterState, heard: Collection[int], now_ns: int
     ) -> None:
-        """What SQL functions in the server shall say of the group; also the daemon's heartbeat."""
+        """What SQL functions in the server shall say of the group."""
 
     def beat(self, now_ns: int) -> None:
         """The daemon lives."""

@@ -97,12 +97,8 @@ class Guard:
 
     def left_ns(self, epoch: int) -> int:
         """How long the server may still be open for `epoch`: 0 unless its lease is in hand."""
-        if epoch <= self._ports.store.released_epoch:
-            return 0
-        held, deadline_ns = self._ports.consensus.lease()
-        if held != epoch or deadline_ns == 0:
-            return 0
-        return max(0, deadline_ns - self._margin_ms * NS_PER_MS - self._ports.clock())
+        granted_ns = self._granted_ns(epoch)
+        return max(0, granted_ns - self._margin_ms * NS_PER_MS - self._ports.clock())
 
     @property
     def opened(self) -> bool:
@@ -199,16 +195,21 @@ class Guard:
             watched.start_number = 0
             ports.changed()
             return
-        held, until_ns = ports.consensus.lease()
-        if held == watched.epoch > ports.store.released_epoch and until_ns:
+        granted_ns = self._granted_ns(watched.epoch)
+        if granted_ns:
             # Never the time that the stand-in gives while no lease is in hand: nobody granted it.
-            ports.server.fence.publish(until_ns, watched.start_number)
+            ports.server.fence.publish(granted_ns, watched.start_number)
         lapsed = ports.clock() >= deadline_ns
         if lapsed != watched.lapsed:
             watched.lapsed = lapsed
             event = events.LeaseLapsed if lapsed else events.LeasePublished
             events.emit(event(epoch=watched.epoch))
             ports.changed()
+
+    def _granted_ns(self, epoch: int) -> int:
+        """Deadline of the lease of `epoch` in hand; 0 without one, and once it was given back."""
+        held, deadline_ns = self._ports.consensus.lease()
+        return deadline_ns if held == epoch > self._ports.store.released_epoch else 0
 
     def _deadline(self) -> int:
         watched = self._watched

@@ -89,12 +89,12 @@ class PageFence(Fence):
         self._half.close_lease()
 
     def pulse(self) -> Pulse | None:
-        if not self._postmaster_pid:
+        start, now_ns = self.start_number(), self._clock()
+        seen = pulse(self._page) if start else None
+        if seen is None or seen.start != start or now_ns - seen.at_ns > STALE_NS:
             return None
-        seen = pulse(self._page)
-        now_ns = self._clock()
-        if seen is None or seen.start != self.start_number() or now_ns - seen.at_ns > STALE_NS:
-            return None
+        deadline_ns, given_to = self._half.leased()
+        leased = given_to == start and now_ns < deadline_ns
         return Pulse(
             at_ns=seen.at_ns,
             in_recovery=seen.in_recovery,
@@ -102,21 +102,12 @@ class PageFence(Fence):
             insert_lsn=lsn(seen.insert_lsn),
             received_lsn=lsn(seen.received_lsn),
             replayed_lsn=lsn(seen.replayed_lsn),
-            receiving=seen.receiving,
             replayed_commit_unix_us=seen.replayed_commit_unix_us,
-            parent_timeline=seen.parent_timeline,
-            switch_lsn=lsn(seen.switch_lsn),
-            sessions=seen.sessions,
-            open_xids=seen.open_xids,
             enforce=seen.enforce,
             # From the word itself: the worker's own look at it may be some milliseconds old.
-            fenced=seen.enforce and not seen.in_recovery and not self._leased(now_ns),
+            fenced=seen.enforce and not seen.in_recovery and not leased,
             flush_stuck_ms=flush_stuck_ns(self._page, now_ns) // NS_PER_MS,
         )
-
-    def _leased(self, now_ns: int) -> bool:
-        deadline_ns, start = self._half.leased()
-        return start == self.start_number() and now_ns < deadline_ns
 
     def counts(self) -> FenceCounts:
         seen = counts(self._page)
@@ -165,7 +156,6 @@ class PageFence(Fence):
             members=members,
         )
         self._half.publish(picture, now_ns)
-        self.beat(now_ns)
 
     def beat(self, now_ns: int) -> None:
         self._half.heartbeat(now_ns, os.getpid())

@@ -15,7 +15,6 @@ from typing import Literal
 
 from pgraft.extension import build as extension
 from pgraft.page.file import Page, PageError, default_directory
-from pgraft.page.reader import server_start
 from ramd import events
 from ramd.domain.errors import ConfigError
 from ramd.domain.fence import Fence, NoFence, Preload
@@ -129,27 +128,7 @@ def open_page(wanted: Wanted, path: Path) -> Page:
     """The page that a running server holds, wherever its name went; else the one at `path`."""
     pid, uid, gid = wanted.postmaster_pid, wanted.uid, wanted.gid
     try:
-        if pid is not None and not path.exists():
-            held = Page.open_through(pid, path, uid=uid, gid=gid)
-            if held is not None:
-                return held
-        page = Page.open(path, uid=uid, gid=gid)
-        if pid is None or server_start(page).postmaster_pid == pid:
-            return page
-        # Removed under the server and made again by somebody: the server would stay fenced.
-        held = Page.open_through(pid, path, uid=uid, gid=gid) if not _same(pid, path) else None
-        if held is None:
-            return page
-        page.close()
-        return held
+        held = None if pid is None else Page.open_through(pid, path, uid=uid, gid=gid)
+        return held or Page.open(path, uid=uid, gid=gid)
     except PageError as error:
         raise page_fault(error) from error
-
-
-def _same(pid: int, path: Path) -> bool:
-    """The process holds the file that is at `path` now, or none that was there."""
-    deleted = f"{path.parent.resolve() / path.name} (deleted)"
-    try:
-        return not any(str(e.readlink()) == deleted for e in Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:
-        return True

@@ -130,9 +130,9 @@ class Observer:
             boot=self._identity.boot,
             taken_ns=now_ns,
             data=self._data(),
-            state=self._state(rejoining=standing.rejoining),
+            state=self._state(pulse, rejoining=standing.rejoining),
             role=role,
-            accepting=facts.accepting and not self._hung,
+            accepting=facts.accepting and not self._hung(pulse),
             system_id=facts.system_id or (cache.directory.system_id if cache.directory else ""),
             position=self._position(pulse) or self._position_at_rest(standing),
             replayed_lsn=self._replayed(pulse),
@@ -203,11 +203,9 @@ class Observer:
             return FenceKind.STAND_IN
         return FenceKind.OFF if pulse is not None and not pulse.enforce else FenceKind.EXTENSION
 
-    @property
-    def _hung(self) -> bool:
+    def _hung(self, pulse: Pulse | None) -> bool:
         """Neither SQL nor page answers, or WAL does not reach the disk any more. A page that
         goes on tells a server that lives from one that has no connection to spare."""
-        pulse = self._pulse()
         if pulse is not None:
             return pulse.flush_stuck_ms >= FLUSH_HUNG_MS
         return self._cache.timeouts >= self._pace.hung_after
@@ -219,14 +217,14 @@ class Observer:
             return DataKind.CLUSTER if self._cache.exited else DataKind.ABSENT
         return self._cache.directory.kind
 
-    def _state(self, *, rejoining: bool = False) -> ServerState:
-        state = self._running_state() if self._server.running else self._stopped_state()
+    def _state(self, pulse: Pulse | None, *, rejoining: bool = False) -> ServerState:
+        state = self._running_state(pulse) if self._server.running else self._stopped_state()
         if rejoining and state is not ServerState.RUNNING and state is not ServerState.HUNG:
             return ServerState.REJOINING
         return state
 
-    def _running_state(self) -> ServerState:
-        if self._hung:
+    def _running_state(self, pulse: Pulse | None) -> ServerState:
+        if self._hung(pulse):
             return ServerState.HUNG
         if self._facts.accepting:
             return ServerState.RUNNING
@@ -299,7 +297,8 @@ class Observer:
             await self._pause()
 
     def _seen(self) -> tuple[DataKind, ServerState, ServerRole | None]:
-        return self._data(), self._state(), self._role(self._pulse())
+        pulse = self._pulse()
+        return self._data(), self._state(pulse), self._role(pulse)
 
     def _warn(self) -> None:
         """What people should hear about the fence."""

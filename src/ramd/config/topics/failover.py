@@ -152,7 +152,7 @@ class FenceKeys(Topic):
     ] = None
     fence_grace_ms: Annotated[
         Whole,
-        Field(ge=0, le=3_600_000),
+        Field(ge=0, le=600_000),  # as pgraft.c bounds it: the server would refuse to start
         Key(
             "How long sessions of a fenced primary may go on reading before they are ended, so "
             "that pools connect elsewhere.",

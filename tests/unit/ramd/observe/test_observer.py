@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +22,7 @@ from ramd.domain.observation import (
 from ramd.domain.server import ControlState, ServerFacts, StopMode, Upstream
 from ramd.observe.observer import Identity, Observer, Pace
 from tests.support.fake_server import SYSTEM_ID, FakeNet, FakeServer
+from tests.support.observing import observing
 from tests.support.virtual_time import clock_ns, elapse, virtual
 
 NOTHING = Standing()
@@ -46,14 +46,8 @@ class Watched:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Watched]:
-        task = asyncio.create_task(self.observer.run())
-        try:
-            await elapse(0.1)
+        async with observing(self.observer):
             yield self
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 def primary() -> FakeServer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from ramd.domain.server import ServerFacts, StopMode, Upstream
 from ramd.observe.observer import FLUSH_HUNG_MS, Identity, Observer
 from tests.support.fake_fence import FakeFence
 from tests.support.fake_server import FakeNet, FakeServer
+from tests.support.observing import observing
 from tests.support.ramd_node import event
 from tests.support.virtual_time import clock_ns, elapse, virtual
 
@@ -70,14 +70,8 @@ class Paged:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Paged]:
-        task = asyncio.create_task(self.observer.run())
-        try:
-            await elapse(0.1)
+        async with observing(self.observer):
             yield self
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @virtual

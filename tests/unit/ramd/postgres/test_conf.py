@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import psycopg.conninfo
@@ -12,8 +11,6 @@ from hypothesis import strategies as st
 
 from ramd.domain.errors import ConfigError
 from ramd.domain.server import Upstream
-from ramd.postgres.account import Account
-from ramd.postgres.binaries import Binaries
 from ramd.postgres.conf import (
     OWNED,
     peer_conninfo,
@@ -24,26 +21,11 @@ from ramd.postgres.conf import (
     write_all,
 )
 from ramd.postgres.hba import render_hba
-from ramd.postgres.options import ServerOptions
 from ramd.postgres.quote import conf_value, conninfo, hba_name, literal
 from ramd.postgres.settings import parse_settings
-from ramd.postgres.site import Site
+from tests.support.site import site_at
 
 UPSTREAM = Upstream(node_id=2, host="db two", port=5433)
-
-
-def site_at(folder: Path, **changes: object) -> Site:
-    options = ServerOptions(
-        node_id=1,
-        data_dir=folder / "data",
-        state_dir=folder / "state",
-        log_dir=folder / "log",
-        port=5432,
-        **changes,  # type: ignore[arg-type]
-    )
-    binaries = Binaries(bin_dir=Path("/nowhere"), major=18, version="18.6")
-    account = Account(name="me", uid=os.geteuid(), gid=os.getegid())
-    return Site(options=options, binaries=binaries, account=account)
 
 
 def test_a_sealed_server_has_no_source_at_all(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +12,11 @@ from hypothesis import strategies as st
 from ramd.domain.errors import ConfigError
 from ramd.domain.fence import Preload
 from ramd.domain.server import Upstream
-from ramd.postgres.account import Account
-from ramd.postgres.binaries import Binaries
 from ramd.postgres.conf import INCLUDE_DEPTH_MAX, MARK, give_back, render, write_all
-from ramd.postgres.options import ServerOptions
 from ramd.postgres.preload import LISTS, with_lists
 from ramd.postgres.quote import conf_value
 from ramd.postgres.settings import parse_settings
-from ramd.postgres.site import Site
+from tests.support.site import site_at
 
 UPSTREAM = Upstream(node_id=2, host="db2", port=5432)
 OLD = "/var/cache/ramd/pgraft-0123456789ab-pg18.5"
@@ -40,20 +36,8 @@ class Files:
     """A data directory with `conf` as its postgresql.conf, and what RAMD makes of it."""
 
     def __init__(self, folder: Path, conf: str = "", auto: str = "", *, major: int = 18) -> None:
-        options = ServerOptions(
-            node_id=1,
-            data_dir=folder / "data",
-            state_dir=folder / "state",
-            log_dir=folder / "log",
-            port=5432,
-        )
-        self.site = Site(
-            options=options,
-            binaries=Binaries(bin_dir=Path("/nowhere"), major=major, version=f"{major}.1"),
-            account=Account(name="me", uid=os.geteuid(), gid=os.getegid()),
-            preload=preload_of(NEW),
-        )
-        self.data = options.data_dir
+        self.site = site_at(folder, major=major, preload=preload_of(NEW))
+        self.data = self.site.data_dir
         self.data.mkdir()
         self.conf = conf
         self.put("postgresql.conf", conf)
