@@ -38,3 +38,24 @@ FAST_ELECTION_JITTER_NS = 20_000_000
 
 AFTER_SYNC_MAX = 1024
 """Messages held back behind a batch that is not durable yet."""
+
+SNAPSHOT_BYTES_MAX = 1 << 20
+"""Bytes of the host's state in one snapshot; larger is refused."""
+
+VOTERS_MAX = 7
+"""Voters of one configuration, and of each half of a joint one."""
+
+MEMBERS_MAX = 9
+"""Voters and learners together."""
+
+REMOVED_MAX = 32
+"""Uuids of former members that are remembered."""
+
+LEARNER_LAG_ENTRIES_MAX = 64
+"""How far behind the end of the log a learner may be and still be promoted."""
+
+SESSIONS_MAX = 256
+"""Sessions that are remembered; the one that was silent longest is forgotten first."""
+
+SESSION_OPEN_MAX = 1024
+"""Serials of one session applied out of order and remembered one by one."""

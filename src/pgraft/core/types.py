@@ -29,6 +29,22 @@ class EntryKind(IntEnum):
     COMMAND = 1
     CONFIG = 2
     GRANT = 3
+    TTL = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRecord:
+    """Who a member is and where its peers dial it.
+
+    `uuid` stands for one state directory (`pgraft.identity`). `since` is the index of the CONFIG
+    entry that admitted it, 0 for a founder: of two records of one node id the later is the true
+    one.
+    """
+
+    node: NodeId
+    uuid: str
+    address: str
+    since: Index = Index(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +52,9 @@ class Config:
     """Who votes. Effective from the moment it is appended (thesis §4.1), reverted on truncation.
 
     `outgoing` is empty outside a joint change; `learners_next` become learners when it is left.
+    `peers` says who the members are, by node id; `removed` holds the uuids of former members,
+    newest last and bounded, so that one which comes back can be told that it was removed. Both are
+    empty where the host does not use them (tests of the bare algorithm).
     """
 
     voters: frozenset[NodeId]
@@ -43,6 +62,22 @@ class Config:
     learners: frozenset[NodeId] = frozenset()
     learners_next: frozenset[NodeId] = frozenset()
     auto_leave: bool = False
+    peers: tuple[PeerRecord, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a change of membership wants; all of it takes effect together or not at all.
+
+    Changes that touch no voter are one entry; any other goes through a joint configuration, which
+    is left by itself. Replacing a dead member is one change: remove it, promote a learner.
+    """
+
+    add_learners: tuple[PeerRecord, ...] = ()
+    promote: frozenset[NodeId] = frozenset()
+    demote: frozenset[NodeId] = frozenset()
+    remove: frozenset[NodeId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +94,38 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TtlChange:
+    """From its commit on renewals of `epoch` last `ttl_ns`; void if another epoch is applied.
+
+    No answer uses a ttl before it is committed, and a coordinator waits for the longest that an
+    unexpired lease could have: so a longer lease is known to whoever may have to wait for it.
+    """
+
+    epoch: int
+    ttl_ns: Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who proposed a command, so that one that is proposed twice is applied once (thesis §6.3).
+
+    `session` is drawn by one run of a member, `serial` counts its commands from 1; it waits for
+    none at or below `floor` any more. `session` 0: not told apart, applied as often as it is
+    committed.
+    """
+
+    session: int = 0
+    serial: int = 0
+    floor: int = 0
+
+
+NO_ORIGIN = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One log entry. `data` for COMMAND, `config` for CONFIG, `grant` for GRANT, else empty."""
+    """One log entry. `data` for COMMAND, `config` for CONFIG, `grant` for GRANT, `ttl` for TTL,
+    else empty."""
 
     term: Term
     index: Index
@@ -68,6 +133,47 @@ class Entry:
     data: bytes = b""
     config: Config | None = None
     grant: Grant | None = None
+    ttl: TtlChange | None = None
+    origin: Origin = NO_ORIGIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What is remembered of one session: every serial up to `floor`, and those of `done`, are
+    applied or given up."""
+
+    session: int
+    floor: int
+    done: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTerms:
+    """The last grant applied, and the longest ttl that a lease of its epoch may still have.
+
+    `ttl_ns` is what answers carry now, `longest_ns` what a coordinator waits for: they differ after
+    a ttl was lowered, whose earlier, longer leases nobody can prove to be over from the log alone.
+    """
+
+    grant: Grant | None = None
+    ttl_ns: Nanos = 0
+    longest_ns: Nanos = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that entries up to `index` have done: takes the place of that part of the log.
+
+    `config` is the configuration in effect at `index`, which is committed. `data` is the host's
+    state. One frame, at most `limits.SNAPSHOT_BYTES_MAX` of data.
+    """
+
+    index: Index
+    term: Term
+    config: Config
+    lease: LeaseTerms = LeaseTerms()
+    sessions: tuple[Session, ...] = ()
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +202,16 @@ class VoteRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteReply:
-    """`contact_age_ns`: how long ago the voter heard any leader, if granted (dates a lease)."""
+    """`contact_age_ns`: how long ago the voter heard any leader, if granted (dates a lease).
+
+    `suspect`: the voter's clock runs off by more than half the drift bound: its age dates nothing.
+    """
 
     term: Term
     granted: bool
     pre: bool = False
     contact_age_ns: Nanos | None = None
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +252,17 @@ class HeartbeatReply:
 
     term: Term
     round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallSnapshot:
+    """The entries a follower needs are gone from the leader's log: this stands for them (Raft §7).
+
+    Answered by an AppendReply whose `match` is at least the snapshot's index, once it is durable.
+    """
+
+    term: Term
+    snapshot: Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +329,7 @@ Message: TypeAlias = (
     | VoteReply
     | Append
     | AppendReply
+    | InstallSnapshot
     | Heartbeat
     | HeartbeatReply
     | TimeoutNow
@@ -252,7 +374,11 @@ class ReadDone:
 
 
 class EventKind(StrEnum):
-    """What a `CoreEvent` is about. PAUSED: this process stood still for longer than E."""
+    """What a `CoreEvent` is about. PAUSED: this process stood still for longer than E.
+
+    REMOVED: a committed configuration no longer holds this node. REGRESSED: a peer forgot what it
+    had confirmed (`detail` is its node id). CLOCK: the host called its own clock suspect, or sound.
+    """
 
     ROLE_CHANGED = "role_changed"
     LEADER_CHANGED = "leader_changed"
@@ -264,6 +390,12 @@ class EventKind(StrEnum):
     LEASE_REFUSED = "lease_refused"
     RELEASED = "released"
     PAUSED = "paused"
+    CONFIG_CHANGED = "config_changed"
+    REMOVED = "removed"
+    REGRESSED = "regressed"
+    SNAPSHOT_SENT = "snapshot_sent"
+    SNAPSHOT_INSTALLED = "snapshot_installed"
+    CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,17 +412,20 @@ class Ready:
     """One batch of work for the host, in this order:
 
     1. send `send_now` (a leader's appends and heartbeats need not wait for its own disk);
-    2. if `token` is not None: write `truncate_from`, `entries` and `hard_state` as ONE batch, one
-       sync, then call `Raft.persisted(token, now)`; messages that depend on it come out of a later
-       `ready()` as `send_after_sync` — in this design each Ready carries in `send_after_sync` the
-       messages that must leave only after THIS batch is durable;
-    3. apply `committed` in order (each exactly once), answer `reads`, log `events`.
+    2. if `token` is not None: write `snapshot`, `truncate_from`, `entries` and `hard_state` as ONE
+       batch, one sync, then call `Raft.persisted(token, now)`. A snapshot takes the place of
+       everything in the log (`entries` begin after it) and is durable before the batch that follows
+       it. Each Ready carries in `send_after_sync` the messages that must leave only after THIS
+       batch is durable;
+    3. if there is a `snapshot`, replace the host's state by its `data`; then apply `committed` in
+       order (each exactly once), answer `reads`, log `events`.
 
     The host may take the next Ready before the previous batch is durable; batches must become
     durable in token order.
     """
 
     token: int | None = None
+    snapshot: Snapshot | None = None
     hard_state: HardState | None = None
     truncate_from: Index | None = None
     entries: tuple[Entry, ...] = ()
@@ -333,12 +468,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """What storage found at start: input of `Raft`. `entries` begin at index 1."""
+    """What storage found at start: input of `Raft`. `entries` begin right after the snapshot, or at
+    index 1 without one."""
 
     hard_state: HardState
     entries: tuple[Entry, ...] = ()
     config: Config | None = None
-    """Configuration before the first entry (the group's founding list)."""
+    """Configuration before the first entry (the founding list); a snapshot's counts more."""
+    snapshot: Snapshot | None = None
 
 
 class SafetyViolation(Exception):
