@@ -28,6 +28,9 @@ SPENT_MAX = 32
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Change: TypeAlias = tuple[ClusterState, DecisionRecord]
+Command: TypeAlias = (
+    InviteMember | WithdrawInvitation | AdmitMember | RemoveMember | KeepMember | DropMember
+)
 
 # --- invitations -----------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ def invited(state: ClusterState, command: InviteMember) -> Change:
     instead = "" if new.replaces is None else f", in the place of node {new.replaces}"
     later = replace(state, invitations=(*kept, new))
     what = f"node {new.member.node_id} ({new.member.name}) may join{instead}"
-    return later, _record(state, "member_invited", command, what, new.requested_by, now_ms)
+    return later, _record(state, command, what, actor=new.requested_by)
 
 
 def withdraw_refusal(state: ClusterState, command: WithdrawInvitation) -> str:
@@ -137,7 +140,7 @@ def withdrawn(state: ClusterState, command: WithdrawInvitation) -> Change:
     assert gone is not None
     later = replace(state, invitations=_without(state, command.nonce))
     what = f"node {gone.member.node_id} may join no more: {command.reason or 'withdrawn'}"
-    return later, _record(state, "invitation_withdrawn", command, what, "", command.at_unix_ms)
+    return later, _record(state, command, what)
 
 
 def admit_refusal(state: ClusterState, command: AdmitMember) -> str:
@@ -164,8 +167,7 @@ def admitted(state: ClusterState, command: AdmitMember) -> Change:
         changed_unix_ms=command.at_unix_ms or state.changed_unix_ms,
     )
     what = f"node {new.node_id} ({new.name}) has joined"
-    actor = found.requested_by
-    return later, _record(state, "member_admitted", command, what, actor, command.at_unix_ms)
+    return later, _record(state, command, what, actor=found.requested_by)
 
 
 def _named_apart(state: ClusterState, new: Member) -> Member:
@@ -217,8 +219,7 @@ def removing(state: ClusterState, command: RemoveMember) -> Change:
     order = Departure(node_id=command.node_id, requested_by=command.requested_by)
     later = replace(state, departures=(*_staying(state, command.node_id), order))
     what = f"node {command.node_id} is to be removed"
-    actor = command.requested_by
-    return later, _record(state, "removal_ordered", command, what, actor, command.at_unix_ms)
+    return later, _record(state, command, what, actor=command.requested_by)
 
 
 def keep_refusal(state: ClusterState, command: KeepMember) -> str:
@@ -231,7 +232,7 @@ def kept(state: ClusterState, command: KeepMember) -> Change:
     """The state in which `node_id` stays."""
     later = replace(state, departures=_staying(state, command.node_id))
     what = f"node {command.node_id} is not removed: {command.reason}"
-    return later, _record(state, "removal_given_up", command, what, "", command.at_unix_ms)
+    return later, _record(state, command, what)
 
 
 def drop_refusal(state: ClusterState, command: DropMember) -> str:
@@ -252,8 +253,7 @@ def dropped(state: ClusterState, command: DropMember) -> Change:
     )
     what = f"node {command.node_id} was removed"
     order = state.departure(command.node_id)
-    actor = order.requested_by if order is not None else ""
-    return later, _record(state, "member_removed", command, what, actor, command.at_unix_ms)
+    return later, _record(state, command, what, actor=order.requested_by if order else "")
 
 
 def _staying(state: ClusterState, node_id: int) -> tuple[Departure, ...]:
@@ -274,14 +274,23 @@ def without_departure(state: ClusterState, node_id: int) -> ClusterState:
     return replace(state, departures=_staying(state, node_id))
 
 
-def _record(
-    state: ClusterState, rule: str, command: object, what: str, actor: str, at_unix_ms: int
-) -> DecisionRecord:
+RULES: dict[type[object], str] = {
+    InviteMember: "member_invited",
+    WithdrawInvitation: "invitation_withdrawn",
+    AdmitMember: "member_admitted",
+    RemoveMember: "removal_ordered",
+    KeepMember: "removal_given_up",
+    DropMember: "member_removed",
+}
+"""By which name the history keeps what each command did."""
+
+
+def _record(state: ClusterState, command: Command, what: str, *, actor: str = "") -> DecisionRecord:
     return DecisionRecord(
         epoch=state.epoch,
-        rule=rule,
+        rule=RULES[type(command)],
         action=type(command).__name__,
         reason=what,
         actor=actor or "policy",
-        at_unix_ms=at_unix_ms,
+        at_unix_ms=command.at_unix_ms,
     )
