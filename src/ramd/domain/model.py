@@ -26,6 +26,12 @@ class Member:
     """0–100; the higher is preferred among equally advanced candidates."""
     nofailover: bool = False
 
+    @property
+    def raft_address(self) -> str:
+        """Where its peers dial it: host:port, with brackets around IPv6."""
+        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return f"{host}:{self.raft_port}"
+
 
 class StartMode(StrEnum):
     """How the holder of a grant becomes primary."""
