@@ -6,9 +6,9 @@ Lives here: making, reading and judging of the text. Must not live here: files, 
     ramd1.<claims, base64url>.<HMAC-SHA256 of that text, base64url>
 
 The key is derived from the cluster secret, so any member can judge a token, and one of another
-cluster fails its proof. What the claims say only counts together with the invitation in the
-replicated state: that makes it good for one node, once, for a while. It is not encrypted: it holds
-no secret but its own proof.
+cluster fails its proof. What it claims only counts together with the invitation in the replicated
+state: that makes it good for one node, once, for a while. It is not encrypted: it holds no secret
+but its own proof.
 """
 
 from __future__ import annotations
@@ -20,48 +20,40 @@ from typing import Final
 
 import msgspec
 
-from ramd.domain.model import ClusterState, Invitation, Member
+from ramd.domain.model import ClusterState, Invitation
 
 MARK: Final = "ramd1"
-CHARS_MAX: Final = 2048
-NONCE_BYTES: Final = 16
+CHARS_MAX: Final = 256
+NONCE_BYTES: Final = 12
+CLUSTER_BYTES: Final = 12
 _KEY: Final = b"ramd join token 1"
 
 
-class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token says of itself: whose it is, and where that node is expected."""
+class Claims(msgspec.Struct, frozen=True, array_like=True):
+    """What a token says of itself: for which cluster (a digest of its id) and which node it is."""
 
-    cluster: str
+    cluster: bytes
     node: int
     nonce: str
     expires_unix_ms: int
-    hostname: str
-    postgresql_port: int
-    raft_port: int
-    http_port: int
 
 
 class TokenError(ValueError):
     """The text is no token. Never holds the text."""
 
 
-_CLAIMS: Final = msgspec.json.Decoder(Claims)
+_CLAIMS: Final = msgspec.msgpack.Decoder(Claims)
 
 
 def make(secret: bytes, cluster_id: str, invitation: Invitation) -> str:
     """The token of `invitation`: one line of printable ASCII."""
-    member = invitation.member
     claims = Claims(
-        cluster=cluster_id,
-        node=member.node_id,
-        nonce=invitation.nonce,
-        expires_unix_ms=invitation.expires_unix_ms,
-        hostname=member.hostname,
-        postgresql_port=member.postgresql_port,
-        raft_port=member.raft_port,
-        http_port=member.http_port,
+        _cluster(cluster_id),
+        invitation.member.node_id,
+        invitation.nonce,
+        invitation.expires_unix_ms,
     )
-    body = _text(msgspec.json.encode(claims))
+    body = _text(msgspec.msgpack.encode(claims))
     return f"{MARK}.{body}.{_text(_proof(secret, body))}"
 
 
@@ -84,60 +76,46 @@ def refusal(
             "token_foreign: the token was not made with this cluster's secret: it is another"
             " cluster's, or was altered"
         )
-    if claims.cluster != state.cluster_id:
+    if claims.cluster != _cluster(state.cluster_id):
         return "token_foreign: the token is of another cluster of the same secret"
     if claims.node != node_id:
         return f"token_node: the token is node {claims.node}'s, not node {node_id}'s"
-    return _worth(claims, state, now_unix_ms) or _place(claims, address)
+    return _worth(claims, address, state, now_unix_ms)
 
 
-def _worth(claims: Claims, state: ClusterState, now_unix_ms: int) -> str:
-    invitation = state.invitation(claims.node)
-    again = f"add node {claims.node} again to get another"
+def _worth(claims: Claims, address: str, state: ClusterState, now_unix_ms: int) -> str:
+    node_id, invitation = claims.node, state.invitation(claims.node)
+    again = f"add node {node_id} again to get another"
     if any(hmac.compare_digest(nonce, claims.nonce) for nonce in state.spent):
         return f"token_used: the token has been used; {again}"
     if claims.expires_unix_ms <= now_unix_ms:
         return f"token_expired: the token has expired; {again}"
     if invitation is None or not hmac.compare_digest(invitation.nonce, claims.nonce):
         return f"token_withdrawn: the token was withdrawn, or a newer one was made; {again}"
+    wanted = invitation.member.raft_address
+    if address != wanted:
+        return (
+            f"token_address: node {node_id} was added at {wanted} and comes as {address}: correct"
+            " hostname and raft_port in its file, or add it again"
+        )
     return ""
-
-
-def _place(claims: Claims, address: str) -> str:
-    wanted = _address(claims.hostname, claims.raft_port)
-    if address == wanted:
-        return ""
-    return (
-        f"token_address: node {claims.node} was added at {wanted} and comes as {address}:"
-        " correct hostname and raft_port in its file, or add it again"
-    )
-
-
-def disagreement(claims: Claims, own: Member) -> str:
-    """Where a node's own file is not what it was added with; '' if they agree."""
-    pairs = (
-        ("node_id", own.node_id, claims.node),
-        ("hostname", own.hostname, claims.hostname),
-        ("postgresql_port", own.postgresql_port, claims.postgresql_port),
-        ("raft_port", own.raft_port, claims.raft_port),
-        ("http_port", own.http_port, claims.http_port),
-    )
-    wrong = [f"{key} is {mine}, not {theirs}" for key, mine, theirs in pairs if mine != theirs]
-    return ", ".join(wrong)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _split(text: str) -> tuple[str, Claims, bytes]:
     parts = text.strip().split(".")
-    if len(text) > CHARS_MAX or len(parts) != 3 or parts[0] != MARK:
+    if len(text) > CHARS_MAX or not text.isascii() or len(parts) != 3 or parts[0] != MARK:
         raise TokenError("the text is no join token of this version")
     try:
-        return parts[1], _CLAIMS.decode(_bytes(parts[1])), _bytes(parts[2])
+        claims, shown = _CLAIMS.decode(_bytes(parts[1])), _bytes(parts[2])
     except (msgspec.MsgspecError, ValueError) as error:
         raise TokenError("the join token is cut short or damaged") from error
+    if not claims.nonce.isascii():
+        raise TokenError("the join token is damaged")
+    return parts[1], claims, shown
+
+
+def _cluster(cluster_id: str) -> bytes:
+    return hashlib.sha256(cluster_id.encode()).digest()[:CLUSTER_BYTES]
 
 
 def _proof(secret: bytes, body: str) -> bytes:
