@@ -3,29 +3,34 @@
 import contextlib
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgraft.core.types import NodeId
-from pgraft.identity import Founder, FoundingMember, FoundingRecord, Identity, Stage
+from pgraft.core.types import Index, NodeId, Term
+from pgraft.identity import (
+    Founder,
+    FoundingMember,
+    FoundingRecord,
+    Identity,
+    JoinAnswer,
+    JoinRequest,
+    Stage,
+)
+from pgraft.net.handshake import Acceptor, Dialer, check_secret, refusal
 from pgraft.net.hello import (
     HELLO_BYTES_MAX,
     NONCE_BYTES,
     REFUSALS,
-    Acceptor,
-    Dialer,
     HelloError,
     HelloRefused,
-    check_secret,
     hello_of,
-    judge,
     parse,
     printable,
-    refusal,
 )
+from pgraft.net.judge import Presence, judge
 
 SECRET = b"0123456789abcdef"
 FOUNDERS = tuple(Founder(node=NodeId(n), address=f"h{n}:7400") for n in (1, 2, 3))
@@ -58,12 +63,36 @@ def nonce() -> bytes:
     return next(NONCES).to_bytes(NONCE_BYTES, "big")
 
 
-def dialer(identity: Identity, secret: bytes = SECRET, expected: int = 2) -> Dialer:
-    return Dialer(identity, secret, nonce=nonce(), expected=NodeId(expected))
+@dataclass
+class Host:
+    """What an acceptor's host says."""
+
+    answer: JoinAnswer = field(default_factory=lambda: JoinAnswer.pending("not yet"))
+    asked: list[JoinRequest] = field(default_factory=list)
+    positions: list[tuple[int, int, int]] = field(default_factory=list)
+    lost: bool = False
+
+    def on_join(self, request: JoinRequest) -> JoinAnswer:
+        self.asked.append(request)
+        return self.answer
+
+    def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+        self.positions.append((peer, term, index))
+        return self.lost
 
 
-def acceptor(identity: Identity, secret: bytes = SECRET) -> Acceptor:
-    return Acceptor(identity, secret, nonce=nonce())
+def seen(one: Identity | Presence) -> Presence:
+    return one if isinstance(one, Presence) else Presence.of(one)
+
+
+def dialer(one: Identity | Presence, secret: bytes = SECRET, expected: int = 2) -> Dialer:
+    return Dialer(seen(one), secret, nonce=nonce(), expected=NodeId(expected))
+
+
+def acceptor(
+    one: Identity | Presence, secret: bytes = SECRET, host: Host | None = None
+) -> Acceptor:
+    return Acceptor(seen(one), secret, nonce=nonce(), host=host or Host())
 
 
 def body(frame: bytes) -> bytes:
@@ -121,7 +150,7 @@ MISFITS = {
         "d{32} meets c{32}",
     ),
     "member_list": (
-        replace(started(1), record=replace(RECORD, members=RECORD.members[:2])),
+        replace(blank(1), founders=FOUNDERS[:2]),
         "1@h1:7400 2@h2:7400'.*1@h1:7400 2@h2:7400 3@h3:7400",
     ),
     "unknown_member": (
@@ -161,7 +190,7 @@ def test_a_dialer_refuses_whoever_is_not_the_one_it_dialed() -> None:
     dial, accept = dialer(started(1), expected=3), acceptor(started(2))
     assert refused(dial, accept).refuse.code == "wrong_target"
     hello = replace(hello_of(started(2), nonce(), NodeId(0)))
-    assert judge(started(1), hello) is None
+    assert judge(seen(started(1)), hello) is None
     with pytest.raises(HelloRefused, match="node 3 was dialed, node 2 answered"):
         dial.receive(body(acceptor(started(2)).receive(body(dialer(started(1)).begin()))[0]))
 
@@ -222,11 +251,11 @@ def test_nothing_of_the_hello_can_be_altered_on_the_way() -> None:
 
 
 def test_another_protocol_version_is_refused_by_number() -> None:
-    hello = replace(hello_of(started(1), nonce(), NodeId(2)), protocol=2)
-    found = judge(started(2), hello)
+    hello = replace(hello_of(started(1), nonce(), NodeId(2)), protocol=1)
+    found = judge(seen(started(2)), hello)
     assert found is not None
     assert found.code == "protocol"
-    assert "2 meets 1" in found.text
+    assert "protocol version 1 of node 1 meets 2 of node 2: run the same version" in found.text
 
 
 @given(st.binary(max_size=300))
