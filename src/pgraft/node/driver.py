@@ -28,6 +28,7 @@ from pgraft.core.types import (
     Ready,
     Role,
     Snapshot,
+    Term,
 )
 from pgraft.net.transport import Transport
 from pgraft.node.counts import Counts, LoopLag
@@ -202,6 +203,14 @@ class Driver:
         self._io.full = full
         if full:
             self._feed(self._give_up)
+
+    def on_clock(self, suspect: bool) -> None:
+        """An input: what this machine's clock is worth has changed."""
+        self._feed(self.raft.clock_suspect, suspect)
+
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index that are durable here."""
+        return self._io.writer.durable()
 
     def save(self, snapshot: Snapshot) -> None:
         """Make it durable by and by; see `on_saved`."""

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from pgraft.core.types import Index, Snapshot
+from pgraft.core.types import Index, Snapshot, Term
 from pgraft.storage.errors import DiskFull
 from pgraft.storage.wal import Wal, WalBatch
 
@@ -121,6 +121,10 @@ class LogWriter:
 
         self._chores.append(run)
         self._next()
+
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index of the log on the disk."""
+        return self._wal.durable
 
     def prepare(self) -> None:
         """Make room ahead, if there is none."""

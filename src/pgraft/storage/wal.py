@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pgraft.core.types import Index, Snapshot
+from pgraft.core.types import Index, Snapshot, Term
 from pgraft.storage import snapshot as snapshots
 from pgraft.storage.batches import Base, Ledger, WalBatch, encode_base, encode_batches
 from pgraft.storage.disk import Disk, DiskFile, StorageError
@@ -201,6 +201,12 @@ class Wal:
                 self._restart(snapshot)
         except (OSError, _Unsynced) as error:
             raise self._fault(error) from error
+
+    @property
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index that are durable. May be read while another thread appends."""
+        ledger = self._ledger
+        return ledger.last_term, ledger.last_index
 
     @property
     def wants_room(self) -> bool:
