@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pgraft.core.types import (
     CoreEvent,
@@ -95,6 +95,20 @@ class Counts:
         if what is not None:
             reason = f"{what}: {event.detail}" if event.detail else what
             self.elections.append(ElectionNote(at_ns=now, term=event.term, reason=reason))
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A transport that counts what it refuses and drops."""
+
+    def refusals(self) -> Mapping[str, int]:
+        """Refused connections, by cause."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Frames that no queue had room for."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

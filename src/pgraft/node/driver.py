@@ -122,16 +122,20 @@ class Driver:
         *,
         clock: Callable[[], Nanos],
         beat_ns: Nanos,
-        save: Callable[[Snapshot], Index] | None = None,
     ) -> None:
-        """`save` makes a snapshot durable and says up to which index no log is needed."""
         self.raft = raft
         self.lag = LoopLag()
         self.counts = Counts()
         self.clock = clock
         self._transport = transport
         self._events = events
-        self._io = _Io(self, wal, beat_ns, save)
+        writer_events = WriterEvents(
+            durable=self._on_durable,
+            failed=self.fail,
+            saved=self._on_saved,
+            full=self._on_full,
+        )
+        self._io = _Io(LogWriter(wal, writer_events), _Timer(clock, self.on_timer), beat_ns)
 
     def start(self) -> None:
         """Take the first Readys and arm the timer."""
@@ -141,10 +145,10 @@ class Driver:
 
     async def stop(self) -> None:
         """Stop turning, finish the write under way and close the log."""
-        self.halt()
+        self._halt()
         await self._io.writer.close()
 
-    def halt(self) -> None:
+    def _halt(self) -> None:
         """Neither send nor apply anything any more."""
         self._io.running = False
         self._io.timer.cancel()
@@ -161,12 +165,12 @@ class Driver:
 
     def on_message(self, sender: NodeId, message: Message) -> None:
         """An input: a message from an authenticated peer."""
-        io = self._io
-        if io.inputs < INPUTS_MAX and not io.inbox:
-            io.inputs += 1
+        inbox = self._io.inbox
+        if inbox.open and not inbox.waiting:
+            inbox.taken += 1
             self._feed(self._step, sender, message)
-        elif len(io.inbox) < INBOX_MAX:
-            io.inbox.append((sender, message))
+        elif len(inbox.waiting) < INBOX_MAX:
+            inbox.waiting.append((sender, message))
         else:
             self.counts.messages_dropped += 1
 
@@ -184,23 +188,22 @@ class Driver:
     def fail(self, error: BaseException) -> None:
         """Stop for good, and say why."""
         if self._io.running:
-            self.halt()
+            self._halt()
             _LOG.critical("this member stops: %s", error)
             self._events.failed(error)
 
-    def on_durable(self, token: int) -> None:
+    def _on_durable(self, token: int) -> None:
         """An input: the batches up to this token are durable."""
         self._feed(self._durable, token)
 
-    def on_saved(self, snapshot: Snapshot) -> None:
+    def _on_saved(self, snapshot: Snapshot) -> None:
         """An input: a snapshot given to `save` is durable."""
         self.counts.snapshots_taken += 1
         self._feed(self.raft.compacted, snapshot)
 
-    def on_full(self, full: bool) -> None:
+    def _on_full(self, full: bool) -> None:
         """An input: the log finds no room (or again does). Whoever cannot write must not lead; it
         does not vote either, because a vote leaves only after it was written."""
-        self._io.full = full
         if full:
             self._feed(self._give_up)
 
@@ -213,7 +216,7 @@ class Driver:
         return self._io.writer.durable()
 
     def save(self, snapshot: Snapshot) -> None:
-        """Make it durable by and by; see `on_saved`."""
+        """Make it durable by and by; the core is told then."""
         self._io.writer.save(snapshot)
 
     def on_timer(self, lag_ns: Nanos) -> None:
@@ -257,7 +260,7 @@ class Driver:
     def _tick(self) -> None:
         if not self._io.running:
             return
-        if self._io.full:
+        if self.disk.told_full:
             self._feed(self._give_up)
         if self.clock() >= self.raft.next_deadline():
             self._feed(self.raft.tick)
@@ -274,12 +277,12 @@ class Driver:
     def _pump(self) -> None:
         io = self._io
         io.scheduled = False
-        io.inputs = 0
+        io.inbox.taken = 0
         end_ns = self.clock() + TURN_NS
         try:
-            while io.inbox and io.running and io.inputs < INPUTS_MAX:
-                io.inputs += 1
-                self._step(*io.inbox.popleft(), self.clock())
+            while io.inbox.waiting and io.inbox.open and io.running:
+                io.inbox.taken += 1
+                self._step(*io.inbox.waiting.popleft(), self.clock())
             for _ in range(READIES_MAX):
                 if not io.running:
                     return
@@ -292,7 +295,7 @@ class Driver:
                     break
             else:
                 self.wake()
-            if io.inbox:
+            if io.inbox.waiting:
                 self.wake()
         except Exception as error:  # boundary: any fault stops this member for good
             self.fail(error)
@@ -332,44 +335,34 @@ class Driver:
             self.counts.sent(out.message)
 
 
+class _Inbox:
+    """Messages that came in one turn: so many are `taken` at once, the others are `waiting`."""
+
+    __slots__ = ("taken", "waiting")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.waiting: deque[tuple[NodeId, Message]] = deque()
+
+    @property
+    def open(self) -> bool:
+        """Whether this turn takes one more."""
+        return self.taken < INPUTS_MAX
+
+
 class _Io:
-    """What the driver writes and waits for: the writer, the held messages, the timer."""
+    """What the driver hears, writes and waits for: inbox, writer, the held messages, the timer."""
 
-    __slots__ = (
-        "_held",
-        "beat_ns",
-        "draining",
-        "full",
-        "inbox",
-        "inputs",
-        "running",
-        "scheduled",
-        "timer",
-        "writer",
-    )
+    __slots__ = ("_held", "beat_ns", "draining", "inbox", "running", "scheduled", "timer", "writer")
 
-    def __init__(
-        self,
-        driver: Driver,
-        wal: Wal,
-        beat_ns: Nanos,
-        save: Callable[[Snapshot], Index] | None,
-    ) -> None:
-        events = WriterEvents(
-            durable=driver.on_durable,
-            failed=driver.fail,
-            saved=driver.on_saved,
-            full=driver.on_full,
-        )
-        self.writer = LogWriter(wal, events, save)
-        self.timer = _Timer(driver.clock, driver.on_timer)
+    def __init__(self, writer: LogWriter, timer: _Timer, beat_ns: Nanos) -> None:
+        self.writer = writer
+        self.timer = timer
         self.beat_ns = beat_ns
+        self.inbox = _Inbox()
         self.running = False
         self.scheduled = False
         self.draining = False
-        self.full = False
-        self.inputs = 0
-        self.inbox: deque[tuple[NodeId, Message]] = deque()
         self._held: list[tuple[int, tuple[Outgoing, ...]]] = []
 
     def hold(self, token: int, messages: tuple[Outgoing, ...]) -> None:

@@ -23,13 +23,14 @@ class Origins:
     __slots__ = ("_open", "_serial", "_session")
 
     def __init__(self) -> None:
+        self._session = _draw()
+        self._serial = 0
         self._open: set[int] = set()
-        self._begin()
 
     def open(self) -> Origin:
         """The origin of one command, until `close`."""
         if self._open and self._serial - min(self._open) >= SPAN_MAX:
-            self._begin()
+            self._session, self._serial, self._open = _draw(), 0, set()
         self._serial += 1
         self._open.add(self._serial)
         return Origin(session=self._session, serial=self._serial, floor=min(self._open) - 1)
@@ -39,7 +40,6 @@ class Origins:
         if origin.session == self._session:
             self._open.discard(origin.serial)
 
-    def _begin(self) -> None:
-        self._session = secrets.randbits(62) + 1
-        self._serial = 0
-        self._open = set()
+
+def _draw() -> int:
+    return secrets.randbits(62) + 1

@@ -1,7 +1,8 @@
 """One member of a group, for its host: its life, its hooks, its status.
 
-Lives here: putting the parts of a running member together. Must not live here: what it can be asked
-(`asking`), rules of Raft (`pgraft.core`), turning the core (`driver`). Start reading at `open_node`.
+Lives here: putting the parts of a running member together. Must not live here: what it can be
+asked (`asking`), rules of Raft (`pgraft.core`), turning the core (`driver`). Start reading at
+`open_node`.
 
 Everything here runs in the event loop that called `start`; only the disk has a thread of its own.
 """
@@ -9,7 +10,6 @@ Everything here runs in the event loop that called `start`; only the disk has a 
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import random
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from pgraft.core.types import (
     EventKind,
     Nanos,
     NodeId,
+    ReadDone,
     Recovered,
     Snapshot,
     Timing,
@@ -34,14 +35,13 @@ from pgraft.net.channel import Channel
 from pgraft.node.admission import Admission
 from pgraft.node.asking import Asking, ProposalUnknown
 from pgraft.node.clock import ClockCheck, raw_ns
-from pgraft.node.counts import LoopLag, NodeStatus, node_status
+from pgraft.node.counts import Counting, LoopLag, NodeStatus, node_status
 from pgraft.node.driver import Driver, DriverEvents, boottime_ns
 from pgraft.node.lease import GranterHandle, HolderHandle
 from pgraft.node.snapshots import SnapshotOptions, Snapshots
 from pgraft.storage.disk import Disk
 from pgraft.storage.replay import Recovery, recover
 from pgraft.storage.segment import Owner
-from pgraft.storage.snapshot import save
 from pgraft.storage.wal import Wal
 
 _LOOK_S: Final = 1.0
@@ -132,15 +132,14 @@ class Node(Asking):
             channel.transport,
             DriverEvents(
                 apply=self._apply,
-                read=lambda done: self._waiting.on_read(done),
+                read=self._read,
                 event=self._event,
                 failed=self._failed,
                 restore=self._restore,
-                turned=lambda: self._parts.snapshots.turned(),
+                turned=self._turned,
             ),
             clock=options.clock,
             beat_ns=options.timing.heartbeat_ns,
-            save=stored.save,
         )
         super().__init__(channel, driver)
         self._hooks = hooks
@@ -204,8 +203,8 @@ class Node(Asking):
             disk=driver.disk.word,
             clock_off=0.0 if check is None else check.off,
             clock_suspect=check is not None and check.suspect,
-            refused=dict(getattr(transport, "refused", dict)()),
-            frames_dropped=getattr(transport, "frames_dropped", 0),
+            refused=dict(transport.refusals()) if isinstance(transport, Counting) else {},
+            frames_dropped=transport.dropped if isinstance(transport, Counting) else 0,
         )
 
     @property
@@ -229,12 +228,18 @@ class Node(Asking):
         if entry.config is not None:
             self._configured()  # what is committed has changed, the removed with it
 
+    def _read(self, answer: ReadDone) -> None:
+        self._waiting.on_read(answer)
+
+    def _turned(self) -> None:
+        self._parts.snapshots.turned()
+
     def _restore(self, snapshot: Snapshot) -> None:
         self._parts.snapshots.restore(snapshot)
         self._waiting.on_restored(snapshot)
 
     def _configured(self) -> None:
-        """Tell who the members are: peers by what is in effect, the removed by what is committed."""
+        """Tell who the members are: peers as is in effect, the removed as is committed."""
         status = self._driver.raft.status()
         if status.config.peers:
             self.channel.transport.set_peers(status.config.peers, status.committed_config.removed)
@@ -282,7 +287,6 @@ class _Stored:
     wal: Wal
     record: FoundingRecord
     recovery: Recovery
-    save: Callable[[Snapshot], int]
 
 
 def owner_of(identity: Identity) -> Owner:
@@ -301,8 +305,7 @@ def open_node(
     """
     assert identity.stage is Stage.STARTED
     assert identity.record is not None
-    owner = owner_of(identity)
-    wal, recovery = recover(disk, owner)
+    wal, recovery = recover(disk, owner_of(identity))
     recovered = Recovered(
         hard_state=recovery.hard_state,
         entries=recovery.entries,
@@ -317,12 +320,12 @@ def open_node(
         options.clock(),
         boot=options.boot,
         released_epoch=options.released_epoch,
+        since=identity.since,
     )
     stored = _Stored(
         raft=raft,
         wal=wal,
         record=identity.record,
         recovery=recovery,
-        save=functools.partial(save, disk, owner),
     )
     return Node(stored, channel, hooks, options)

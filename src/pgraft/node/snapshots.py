@@ -1,7 +1,8 @@
 """When a member takes a snapshot of its own state, and what it does with another's.
 
 Lives here: how far the log may grow, the two hooks of the host. Must not live here: files
-(`pgraft.storage.snapshot`), which peers need one (`pgraft.core`). Start reading at `Snapshots.turned`.
+(`pgraft.storage.snapshot`), which peers need one (`pgraft.core`). Start reading at
+`Snapshots.turned`.
 """
 
 from __future__ import annotations

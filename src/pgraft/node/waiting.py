@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections import deque
 from typing import Any, Final
 
@@ -18,9 +19,25 @@ WAITING_MAX: Final = 1024
 _REMEMBERED: Final = 4096
 """Applied entries whose term is remembered: an answer about them may arrive after them."""
 
+_SERIALS: Final = itertools.count(1)
+
 
 class TooMany(Exception):
     """WAITING_MAX callers wait already."""
+
+
+class _Past:
+    """The terms of the last entries that were applied."""
+
+    def __init__(self) -> None:
+        self.terms: dict[Index, Term] = {}
+        self._order: deque[Index] = deque()
+
+    def note(self, index: Index, term: Term) -> None:
+        self.terms[index] = term
+        self._order.append(index)
+        if len(self._order) > _REMEMBERED:
+            del self.terms[self._order.popleft()]
 
 
 class _Settled:
@@ -52,13 +69,11 @@ class Waiting:
     def __init__(self) -> None:
         self.applied = Index(0)
         self._entries: dict[Index, list[tuple[Term, asyncio.Future[bool]]]] = {}
+        self._past = _Past()
         self._indexes: list[tuple[Index, int, asyncio.Future[None]]] = []
         self._reads: dict[int, asyncio.Future[Index | None]] = {}
         self._configs = _Settled()
         self._origins: dict[tuple[int, int], asyncio.Future[Index]] = {}
-        self._terms: dict[Index, Term] = {}
-        self._order: deque[Index] = deque()
-        self._serial = 0
         self._failure: BaseException | None = None
 
     def entry(self, term: Term, index: Index) -> asyncio.Future[bool]:
@@ -68,7 +83,7 @@ class Waiting:
         deadline ends it, with an unknown outcome.
         """
         future = self._future(sum(map(len, self._entries.values())))
-        known = self._terms.get(index)
+        known = self._past.terms.get(index)
         if known is not None and not future.done():
             future.set_result(known == term)
         elif not future.done():
@@ -98,15 +113,13 @@ class Waiting:
         if index <= self.applied and not future.done():
             future.set_result(None)
         elif not future.done():
-            self._serial += 1
-            heapq.heappush(self._indexes, (index, self._serial, future))
+            heapq.heappush(self._indexes, (index, next(_SERIALS), future))
         return future
 
     def read(self) -> tuple[int, asyncio.Future[Index | None]]:
         """A fresh context, and what the core answers to it."""
         future: asyncio.Future[Index | None] = self._future(len(self._reads))
-        self._serial += 1
-        context = self._serial
+        context = next(_SERIALS)
         if not future.done():
             self._reads[context] = future
             future.add_done_callback(lambda _: self._reads.pop(context, None))
@@ -115,10 +128,7 @@ class Waiting:
     def on_applied(self, entry: Entry) -> None:
         """The host has applied this entry."""
         self.applied = entry.index
-        self._terms[entry.index] = entry.term
-        self._order.append(entry.index)
-        if len(self._order) > _REMEMBERED:
-            del self._terms[self._order.popleft()]
+        self._past.note(entry.index, entry.term)
         for term, future in self._entries.pop(entry.index, ()):
             if not future.done():
                 future.set_result(term == entry.term)

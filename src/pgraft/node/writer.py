@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pgraft.core.types import Index, Snapshot, Term
@@ -83,13 +84,9 @@ class LogWriter:
     nothing is lost but time.
     """
 
-    def __init__(
-        self, wal: Wal, events: WriterEvents, save: Callable[[Snapshot], Index] | None = None
-    ) -> None:
-        """`save` makes a snapshot durable; it returns the index up to which the log may go."""
+    def __init__(self, wal: Wal, events: WriterEvents) -> None:
         self._wal = wal
         self._events = events
-        self._save = save
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pgraft-wal")
         self._waiting: list[tuple[int, WalBatch]] = []
         self._chores: deque[Callable[[], object]] = deque()
@@ -107,16 +104,13 @@ class LogWriter:
 
         On a full disk it is given up: the log goes on as it is.
         """
-        save = self._save
-        assert save is not None, "this writer was made without a way to save"
 
         def run() -> Snapshot | None:
             try:
-                index = save(snapshot)
+                self._wal.save(snapshot)
             except DiskFull as full:
                 _LOG.warning("no snapshot was taken: %s", full)
                 return None
-            self._wal.compact(index)
             return snapshot
 
         self._chores.append(run)
@@ -203,8 +197,7 @@ class LogWriter:
         for batch in job.batches or ():
             installed = batch.snapshot
             if installed is not None:
-                index = installed.index
-                self._chores.append(lambda: self._wal.compact(index))
+                self._chores.append(partial(self._wal.compact, installed.index))
         self.prepare()
 
     def _full(self, job: _Job, error: DiskFull) -> None:

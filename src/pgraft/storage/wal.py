@@ -227,6 +227,20 @@ class Wal:
                 raise self._fault(error) from error
             self._spare = True
 
+    def save(self, snapshot: Snapshot) -> None:
+        """A snapshot of this member's own state is durable on return, and the log is shortened.
+
+        It is kept back to the snapshot before, should this one rot. Raises DiskFull, with the log
+        as it was, and WalFailed.
+        """
+        if self._failed is not None:
+            raise self._failed
+        try:
+            index = snapshots.save(self._disk, self._tail.header.owner, snapshot)
+        except StorageError as error:
+            raise self._fault(error) from error
+        self.compact(index)
+
     def compact(self, index: Index) -> int:
         """Remove the segments that hold nothing beyond `index`; returns how many.
 

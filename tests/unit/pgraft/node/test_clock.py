@@ -1,4 +1,4 @@
-"""A clock that runs off from the raw one by more than half of the bound is noticed, and only then."""
+"""A clock that runs off by more than half of the bound is noticed, and only then."""
 
 import pytest
 

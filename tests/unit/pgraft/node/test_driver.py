@@ -23,7 +23,8 @@ from pgraft.core.types import (
 )
 from pgraft.identity import Founder, Identity
 from pgraft.net.memory import MemoryNetwork, MemoryTransport
-from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
+from pgraft.node.counts import PAUSE_NS
+from pgraft.node.driver import Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
 from pgraft.storage.replay import recover
@@ -88,7 +89,11 @@ def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> D
         log,
         Peers(MemoryNetwork(random.Random(0)), identity),
         DriverEvents(
-            apply=apply, read=lambda _: None, event=lambda _: None, failed=failures.append
+            apply=apply,
+            read=lambda _: None,
+            event=lambda _: None,
+            failed=failures.append,
+            restore=lambda _: None,
         ),
         clock=boottime_ns,
         beat_ns=60_000_000_000,
