@@ -3,7 +3,7 @@
 Lives here: the member list of a founding, the founding record, a member's identity and stage, the
 request to join and its answer.
 Must not live here: where it is stored (`pgraft.storage.identity_file`), how it is proved
-(`pgraft.net.hello`), how a group comes to be (`pgraft.forming`). Start reading at `Identity`.
+(`pgraft.net.handshake`), how a group comes to be (`pgraft.forming`). Start reading at `Identity`.
 
 A member uuid stands for one state directory. A wiped directory comes back with another uuid and is
 therefore another member, whatever its node id: its promises of votes and acknowledgements are gone.
