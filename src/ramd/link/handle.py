@@ -42,6 +42,7 @@ class Link:
         *,
         ttl_ns: int,
         clock: Callable[[], int],
+        removal: RemovalWatch,
     ) -> None:
         self._node = node
         self._channel = channel
@@ -49,17 +50,12 @@ class Link:
         self._ttl_ns = ttl_ns
         self._clock = clock
         self._keeper = LeaseKeeper(node)
-        self._me = int(node.node)
         self._leading_since_ns = 0
-        self._removal: RemovalWatch | None = None
-
-    def watch_removal(self, watch: RemovalWatch) -> None:
-        """Whom to ask whether this member was removed."""
-        self._removal = watch
+        self._removal = removal
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""
-        if node_id == self._me:
+        if node_id == int(self._node.node):
             self._leading_since_ns = self._clock()
         self._keeper.turn()
 
@@ -74,7 +70,7 @@ class Link:
         leading = status.role is Role.LEADER  # Raft's word
         committed = status.committed_config
         return GroupStatus(
-            me=self._me,
+            me=int(self._node.node),
             coordinator=int(status.leader) or None,  # Raft's word
             is_coordinator=leading,
             ready=leading and self._copy.term == status.term,
@@ -93,7 +89,7 @@ class Link:
                 learners=tuple(sorted(int(n) for n in committed.learners)),
                 settled=committed == status.config and not committed.outgoing,
             ),
-            removed=self._removal.known(committed) if self._removal is not None else "",
+            removed=self._removal.known(committed),
         )
 
     def state(self) -> ClusterState:

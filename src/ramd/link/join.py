@@ -131,35 +131,39 @@ class Membership:
                 woken()
 
         def on_coordinator(node: NodeId) -> None:
-            assert self._node is not None
-            term = int(self._node.status().term)
-            events.emit(events.CoordinatorChanged(coordinator=int(node) or None, term=term))
-            self.link.on_coordinator(int(node))
+            self._on_coordinator(int(node))
             woken()
-
-        def admit(request: JoinRequest) -> str:
-            return self._admit(request)
 
         copy = StateCopy(changed)
         hooks = Hooks(
             apply=copy.apply,
             on_event=on_event,
             on_leader_change=on_coordinator,  # Raft's word
-            admit=admit,
+            admit=self._admit,
         )
         try:
             node = open_node(disk, identity, self._channel, hooks, self._options.of_node(clock))
         except StorageError as error:
             raise ConfigError(str(error)) from error
         self._node = node
+        removal = RemovalWatch(identity.uuid, woken)
+        self._channel.listeners.refused.append(removal.on_refused)
         self._link = Link(
-            node, self._channel, copy, ttl_ns=self._options.timing.lease_ttl_ns, clock=clock
+            node,
+            self._channel,
+            copy,
+            ttl_ns=self._options.timing.lease_ttl_ns,
+            clock=clock,
+            removal=removal,
         )
-        watch = RemovalWatch(identity.uuid, woken)
-        self._channel.listeners.refused.append(watch.on_refused)
-        self._link.watch_removal(watch)
         self.cluster_id = identity.cluster_id
         node.start()
+
+    def _on_coordinator(self, node_id: int) -> None:
+        assert self._node is not None
+        term = int(self._node.status().term)
+        events.emit(events.CoordinatorChanged(coordinator=node_id or None, term=term))
+        self.link.on_coordinator(node_id)
 
     def _admit(self, request: JoinRequest) -> str:
         """Asked on the coordinator only; it must know everything that is committed."""
