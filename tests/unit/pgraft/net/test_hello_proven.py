@@ -211,3 +211,13 @@ def test_a_position_that_is_not_said_is_not_judged() -> None:
     host = Host(lost=True)
     run(dialer(started(1)), acceptor(started(2), host=host))
     assert host.positions == []
+
+
+def test_a_new_member_of_a_node_id_is_not_held_to_what_the_former_one_confirmed() -> None:
+    own = replace(RECORD.members[0], uuid="e" * 32, since=Index(20))
+    record = replace(RECORD, members=(own, *RECORD.members[1:]))
+    later = replace(started(1), uuid="e" * 32, record=record)
+    host = Host(lost=True)
+    presence = replace(seen(later), position=(Term(0), Index(0)))
+    run(dialer(presence), acceptor(started(2), host=host))
+    assert host.positions == []
