@@ -23,6 +23,7 @@ from bench.consensus.groups import (
     PgraftGroup,
 )
 from bench.consensus.measure import FROZEN, KILLED, VALUE_BYTES, commits, faults
+from bench.consensus.member import has_own_tls
 from bench.consensus.report import DEFAULTS, Report, Silence
 from bench.consensus.setup import Files, SetupError, make_certificates, prepare, versions
 from bench.figures import load_average, save
@@ -118,6 +119,7 @@ def main() -> int:
         setting: dict[str, Any] = {
             "value": f"{VALUE_BYTES} bytes",
             "TLS": "clients and peers, both groups",
+            "TLS between pgraft's members by": "pgraft" if has_own_tls() else "the event loop",
             "loop": arguments.loop,
         }
         report = Report(versions=versions(etcd), setting=setting, load_before=before)

@@ -16,6 +16,8 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,6 +143,7 @@ async def run(options: MemberOptions) -> None:
         listen=parse_address(options.founders[options.node - 1]),
         peers=addresses(founders, node_id),
         secret=SECRET,
+        **_own_tls(options),
     )
     rng = random.Random()
     channel = Channel(node_id, TcpTransport(identity, tcp, rng))
@@ -176,8 +179,23 @@ async def run(options: MemberOptions) -> None:
     lock.release()
 
 
+def has_own_tls() -> bool:
+    """Whether pgraft's transport brings TLS itself."""
+    return any(field.name == "tls" for field in fields(TcpOptions))
+
+
+def _own_tls(options: MemberOptions) -> dict[str, Any]:
+    if not has_own_tls():
+        return {}
+    files = {"cert": Path(options.cert), "key": Path(options.key), "ca": Path(options.ca)}
+    return {"tls": import_module("pgraft.net.tls").TlsFiles(**files)}
+
+
 def peer_tls(loop: Any, options: MemberOptions) -> Any:
-    """The loop with TLS on every connection between members, which are those without `ssl`."""
+    """The loop, with TLS between members if pgraft's transport brings none: on every connection
+    that is made without `ssl`."""
+    if has_own_tls():
+        return loop
     accept, dial = server_context(options), client_context(options)
     create_server, create_connection = loop.create_server, loop.create_connection
 
