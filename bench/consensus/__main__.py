@@ -7,6 +7,7 @@ the fast timings lose their leaders. See bench/README.md for what is fair about 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -113,6 +114,7 @@ def measure(arguments: argparse.Namespace, etcd: str, where: Path, report: Repor
 
 def main() -> int:
     arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: ended by SIGTERM"))
     before = load_average()
     try:
         etcd = prepare()
