@@ -185,6 +185,44 @@ async def test_a_client_without_a_certificate_or_with_an_old_version_gets_nothin
     assert any("unsupported protocol" in text for text in said)
 
 
+async def test_who_is_refused_gets_the_reason_although_it_went_on_talking(
+    net: Net, authority: Authority
+) -> None:
+    """Closing with what it sent unread would reset the connection, and the alert with it."""
+    await net.start(1, tls=authority.issue("one"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", net.ports[0], ssl=client(authority, None)
+    )
+    writer.write(bytes(500_000))
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            await reader.read()
+    writer.close()
+
+
+async def test_a_failed_handshake_is_counted_once_however_long_the_peer_stays(
+    net: Net, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HELLO_TIMEOUT_S", 0.2)
+    one, _ = await net.start(1, tls=authority.issue("one"))
+    _, writer = await asyncio.open_connection("127.0.0.1", net.ports[0])
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await wait_for_async(one.refusals, DEADLINE_S, "it is counted")
+    await wait_for_async(lambda: not one._listener._all, DEADLINE_S, "it is cut off in the end")
+    assert one.refusals() == {"tls": 1}
+    writer.close()
+
+
+async def test_who_ends_tls_in_order_is_not_refused(net: Net, authority: Authority) -> None:
+    one, _ = await net.start(1, tls=authority.issue("one"))
+    context = client(authority, authority.issue("two"))
+    _, writer = await asyncio.open_connection("127.0.0.1", net.ports[0], ssl=context)
+    await wait_for_async(lambda: one._listener._all, DEADLINE_S, "it is there")
+    writer.close()
+    await wait_for_async(lambda: not one._listener._all, DEADLINE_S, "it is gone")
+    assert one.refusals() == {}
+
+
 async def test_a_certificate_is_not_enough_the_secret_is_proven_too(
     net: Net, authority: Authority
 ) -> None:
