@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from cryptography.hazmat.primitives import serialization
 
 from pgraft.core.types import Append, Entry, EntryKind, Index, NodeId, Term
 from pgraft.net import connection as connections
@@ -113,6 +114,10 @@ def none_at_all(authority: Authority, directory: Path) -> None:
     return None
 
 
+def out_of_date(authority: Authority, directory: Path) -> TlsFiles:
+    return authority.issue("two", expired=True)
+
+
 def for_another_node(authority: Authority, directory: Path) -> TlsFiles:
     return authority.issue("two", "node3", "db3.example")
 
@@ -121,6 +126,7 @@ def for_another_node(authority: Authority, directory: Path) -> TlsFiles:
     ("files", "code", "text"),
     [
         (of_another_authority, "tls", "certificate is not accepted: unable to get local issuer"),
+        (out_of_date, "tls", "certificate is not accepted: certificate has expired"),
         (none_at_all, "tls", "does not speak TLS: ssl_enabled is on at one side"),
         (for_another_node, "certificate", "node 2 shows a certificate for node3"),
     ],
@@ -330,6 +336,22 @@ async def test_a_key_of_another_certificate_is_named(authority: Authority) -> No
     one, two = authority.issue("one"), authority.issue("two")
     with pytest.raises(TlsError, match=r"certificate .*one\.crt with key .*two\.key: KEY_VALUES"):
         Tls(replace(one, key=two.key))
+
+
+async def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(
+    authority: Authority,
+) -> None:
+    files = authority.issue("one")
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
+    with pytest.raises(TlsError, match="protected by a passphrase"):
+        Tls(files)
 
 
 async def test_tls_cannot_be_switched_on_by_a_reload(net: Net, authority: Authority) -> None:
