@@ -71,7 +71,7 @@ class Pulse:
     fence_lsn: int
     ticks: int
     sync_generation: int
-    """Every process that may release a waiting commit has loaded this generation, or a later one."""
+    """Every process that may release a waiting commit has loaded this one, or a later one."""
     sync_defined: bool
     """Commits wait for synchronous replicas, as the processes see it that wait."""
 

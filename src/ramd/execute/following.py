@@ -279,7 +279,12 @@ async def seal_replica(work: Work) -> Step:
     work.say(f"sealing under attempt {text(order.attempt)}")
     await _detach(work)
     position = await work.sealed_position()
-    report = SealReport(epoch=order.epoch, attempt=order.attempt, position=position)
+    report = SealReport(
+        epoch=order.epoch,
+        attempt=order.attempt,
+        position=position,
+        copy=work.ports.store.record.copy,
+    )
     if work.known.report != report:
         work.known.report = report
         work.ports.changed()

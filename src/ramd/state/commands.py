@@ -23,6 +23,8 @@ from ramd.domain.model import (
     Removal,
     Settings,
 )
+from ramd.domain.sync import SyncGrant
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -104,6 +106,7 @@ class DescribeMember:
     name: str
     priority: int
     nofailover: bool
+    nosync: bool = False
 
 
 Command: TypeAlias = (
@@ -116,6 +119,9 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | ChangeSync
+    | SettleSync
+    | RelaxSync
 )
 
 
@@ -128,6 +134,8 @@ class GrantPayload:
 
     reign: Reign
     record: DecisionRecord
+    sync: SyncGrant | None = None
+    """None: no set is recorded, and none begins."""
 
 
 _TAGS: dict[str, type[Command]] = {
@@ -140,6 +148,9 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "sync_change": ChangeSync,
+    "sync_settle": SettleSync,
+    "sync_relax": RelaxSync,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 
