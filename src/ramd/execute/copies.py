@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ramd import events
 from ramd.execute.context import Ports
+from ramd.execute.local import Unproven
 
 
 async def know_copy(ports: Ports) -> None:
@@ -20,3 +21,9 @@ async def know_copy(ports: Ports) -> None:
     why = await ports.store.tie(tie)
     if why:
         events.emit(events.CopyNamed(copy=ports.store.record.copy, why=why))
+
+
+async def named_anew(ports: Ports, unproven: Unproven) -> None:
+    """The directory was just made, by initdb, clone or rewind: another copy than before."""
+    await ports.store.mark(unproven, made_unix_ms=ports.unix_ms())
+    await know_copy(ports)

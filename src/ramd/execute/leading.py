@@ -14,6 +14,7 @@ from ramd.domain.lsn import format_lsn
 from ramd.domain.model import StartMode
 from ramd.domain.server import Promotion, ServerFacts, StopMode
 from ramd.execute.context import NotYet, Situation, Step
+from ramd.execute.copies import named_anew
 from ramd.execute.local import OwnFork, Unproven
 from ramd.execute.release import release
 from ramd.execute.work import Work
@@ -30,7 +31,7 @@ async def lead_absent(work: Work) -> Step:
     _need_lease(work, goal.epoch)
     work.say("initializing a new database cluster")
     await work.server.data.initdb()
-    await work.ports.store.mark(Unproven.NO, made_unix_ms=work.ports.unix_ms())
+    await named_anew(work.ports, Unproven.NO)
     return Step.AGAIN
 
 

@@ -34,7 +34,9 @@ async def look(ports: Ports, known: Knowledge) -> Seen:
 
     A running server that does not answer is told by its standby.signal: without one it may write.
     """
-    await know_copy(ports)
+    if not ports.server.running:
+        # Never beside a running one: its directory stays, and a fence must not wait for our disk.
+        await know_copy(ports)
     if ports.server.running or await ports.server.adopt():
         facts = await ports.server.probe(timeout_ms=ports.timing.probe_ms)
         return await _running(ports, facts)

@@ -34,6 +34,7 @@ from ramd.domain.sync import (
 )
 from ramd.execute.local import LocalStore
 from ramd.policy.syncing import Change, Keep, Relax, SyncMemory, SyncView, consider, recall
+from ramd.state.apply import refusal
 from ramd.state.commands import Command, encode
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
@@ -209,6 +210,9 @@ class Syncing:
         course.memory = recall(view)
         command = self._next(state, course, replace(view, memory=course.memory))
         if command is None or not self._leased(state.epoch):
+            return
+        if why := refusal(state, command):
+            self._waits(f"the record takes no change now: {why}")
             return
         await self._consensus.propose(encode(command), timeout_s=PROPOSE_S)
         self._changed()

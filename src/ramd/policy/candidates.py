@@ -23,6 +23,7 @@ from ramd.domain.observation import (
     SealReport,
     ServerState,
 )
+from ramd.domain.sync import NO_SET
 from ramd.policy.lineage import Kind, line, standing
 from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
 from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end, void
@@ -207,7 +208,7 @@ def _whole_only(view: ClusterView, field: Field, reports: Mapping[int, SealRepor
         others=tuple(verdict for verdict in others if verdict.eligible),
         former=former,
         rejected=(*(v for v in others if not v.eligible), *field.rejected),
-        whole=safe.need,
+        whole=None if NO_SET in view.state.sync.rules else safe.need,
     )
 
 
