@@ -43,6 +43,9 @@ class StartMode(StrEnum):
     """Start the server as a primary on the timeline it has: first epoch only (initdb, adoption)."""
     PROMOTE = "promote"
     """Promote a running replica onto the timeline that the grant names."""
+    RESUME = "resume"
+    """Go on with the server of the epoch before, which was fenced for a switchover that does not
+    take place and has run ever since: same node, same timeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

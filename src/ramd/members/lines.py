@@ -11,7 +11,7 @@ from ramd.domain.model import ClusterState, Invitation
 SHARED = (
     "postgresql_bin_dir", "database_name", "database_user", "replication_user", "auth_method",
     "timing_profile", "raft_heartbeat_ms", "raft_election_timeout_ms", "primary_lease_ttl_ms",
-    "clock_drift_percent", "fence_grace_ms", "pgraft_extension",
+    "clock_drift_percent", "fence_grace_ms", "switchover_drain_ms", "pgraft_extension",
 )  # fmt: skip
 """Keys that every node of a cluster should have alike; none of them is a secret."""
 
