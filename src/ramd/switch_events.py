@@ -38,3 +38,10 @@ class ServerResumed(Event):
     template = "the server goes on in epoch {epoch}, after {fenced_ms} ms without writes"
     epoch: int
     fenced_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrimaryMoved(Event):
+    template = "the primary of epoch {epoch} takes writes: {phases}"
+    epoch: int
+    phases: str

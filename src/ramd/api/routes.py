@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ramd.api import render
 from ramd.api.dispatch import Dispatcher
 from ramd.api.errors import now_unix_ms
+from ramd.api.explaining import ExplainingHandlers, add_explaining_routes
 from ramd.api.guard import client_of
 from ramd.api.limits import Limits
 from ramd.api.members import Common, MemberHandlers, add_member_routes
@@ -125,13 +126,16 @@ class Handlers:
         node_id = None
         if target is not None:
             node_id = _select(picture, str(target), field="target_node").member.node_id
-        wanted = domain.FailoverRequest(target=node_id, actor=_actor(request))
+        data = render.failed_over(await self.fail_over(request, node_id))
+        return _success(f"node {data.new_primary} is primary", data)
+
+    async def fail_over(self, request: Request, target: int | None) -> domain.FailoverResult:
+        """Ask for it, within the limit of a failover."""
+        wanted = domain.FailoverRequest(target=target, actor=_actor(request))
         limit_s = self.limits.failover_timeout_s
-        result = await self.dispatcher.run(
+        return await self.dispatcher.run(
             "failover", lambda: self.service.failover(wanted, timeout_s=limit_s), timeout_s=limit_s
         )
-        data = render.failed_over(result)
-        return _success(f"node {data.new_primary} is primary", data)
 
     def _formed(self) -> domain.Snapshot:
         """The snapshot of a formed cluster.
@@ -206,7 +210,10 @@ def api_router(handlers: Handlers) -> APIRouter:
         response_model=Success[views.FailoverView],
         openapi_extra=_body_of(requests.FailoverRequest),
     )(handlers.failover)
-    add_member_routes(router, _member_handlers(handlers))
+    members = _member_handlers(handlers)
+    add_member_routes(router, members)
+    explaining = ExplainingHandlers(common=members.common, fail_over=handlers.fail_over)
+    add_explaining_routes(router, explaining)
     for method, path, handler in _aliases(handlers):
         router.add_api_route(path, handler, methods=[method], include_in_schema=False)
     return router

@@ -48,6 +48,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases, phases_refusal, with_phases
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
@@ -351,6 +352,7 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     ChangeSync: sync.change_refusal,
     SettleSync: sync.settle_refusal,
     RelaxSync: sync.relax_refusal,
+    RecordPhases: phases_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -371,4 +373,5 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
     SettleSync: lambda state, _command: sync.settled(state),
     RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
+    RecordPhases: with_phases,
 }

@@ -32,6 +32,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
@@ -136,6 +137,7 @@ Command: TypeAlias = (
     | ChangeSync
     | SettleSync
     | RelaxSync
+    | RecordPhases
 )
 
 
@@ -171,6 +173,7 @@ _TAGS: dict[str, type[Command]] = {
     "sync_change": ChangeSync,
     "sync_settle": SettleSync,
     "sync_relax": RelaxSync,
+    "phases": RecordPhases,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 
