@@ -1,7 +1,7 @@
 """`ramctrl`: the tree of commands, the global options, and the exit codes.
 
-Start reading at `main`. Groups are in `cluster`, `nodes` and `pgraft`; short and older
-spellings are aliases of the same functions, here and only here.
+Start reading at `main`. Each group is in the module of its name; short and older spellings are
+aliases of the same functions, here and only here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, nodes, output, pgraft
+from ramctrl import cluster, nodes, output, pgraft, replication
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -34,12 +34,14 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(nodes.app, name="node", hidden=True)
 app.add_typer(pgraft.app, name="pgraft")
+app.add_typer(replication.app, name="replication")
 
 shown = typer.Typer(no_args_is_help=True, help="Other spellings.")
 app.add_typer(shown, name="show", hidden=True)
 shown.command("cluster")(cluster.status)
 shown.command("status")(cluster.status)
 shown.command("nodes")(nodes.list_nodes)
+shown.command("replication")(replication.status)
 app.command("status", hidden=True)(cluster.status)
 app.command("failover", hidden=True)(cluster.failover)
 

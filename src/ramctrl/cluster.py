@@ -108,12 +108,17 @@ def failover(
             "--target", "--target-node", "--node", help="Id, name or selector of the new primary."
         ),
     ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option(help="Also to one that may lack acknowledged commits.")
+    ] = False,
 ) -> None:
     """Move the primary: to the target, or to the best candidate."""
     here = context_of(ctx)
     body: dict[str, Any] = {}
     if target is not None:
         body["target_node"] = int(target) if target.isdecimal() else target
+    if accept_loss:
+        body["accept_loss"] = True
     with output.waiting(here.settings, "moving the primary"):
         envelope = here.client.post("/cluster/failover", body)
     output.show(here.settings, envelope, page.failover_page)

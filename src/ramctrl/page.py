@@ -55,6 +55,9 @@ def status_page(data: Mapping[str, Any], now_s: float) -> Page:
         ("coordinator", _coordinator(data)),
         ("failover", _failover(data, now_s)),
     ]
+    sync = data.get("sync")
+    if isinstance(sync, Mapping):
+        facts.append(("commits wait for", str(sync.get("waits_for"))))
     if isinstance(decision, Mapping):
         facts.append(("last decision", f"{decision.get('reason')} [{decision.get('rule')}]"))
     return Page(

@@ -26,14 +26,17 @@ from ramd.domain.service import (
     FailoverResult,
     Snapshot,
     Stage,
+    SyncChange,
+    SyncChanged,
 )
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.policy.candidates import preflight
+from ramd.policy.syncorder import follows_settings, ordered
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
 from ramd.runtime import Runtime
-from ramd.state.commands import Destroy, RequestHandover, encode
+from ramd.state.commands import ChangeSettings, Destroy, RequestHandover, encode
 
 T = TypeVar("T")
 
@@ -153,10 +156,15 @@ class RamdService:
         state = runtime.state
         if not runtime.status.has_quorum:
             raise Unavailable("no majority of members is reachable", code="no_quorum")
-        _require_movable(runtime, request.target)
+        _require_movable(runtime, request.target, at_any_price=request.accept_loss)
         begun_ns = self.now_ns()
         epoch, reign = state.epoch, state.reign
-        handover = Handover(epoch=epoch, target=request.target, requested_by=request.actor)
+        handover = Handover(
+            epoch=epoch,
+            target=request.target,
+            requested_by=request.actor,
+            accept_loss=request.accept_loss,
+        )
         events.emit(
             events.OperationRequested(
                 operation="failover", actor=request.actor, what=f"target {request.target or 'any'}"
@@ -194,6 +202,24 @@ class RamdService:
         if holder is None or not serves(holder.observation, state):
             return None
         return state.reign.node_id
+
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        runtime = self._runtime()
+        wanted = ordered(runtime.state, change.order)
+        begun_ns = self.now_ns()
+        events.emit(
+            events.OperationRequested(
+                operation="sync", actor=change.actor, what=str(wanted.synchronous_replication)
+            )
+        )
+        await self._propose(encode(ChangeSettings(settings=wanted)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: follows_settings(self._host.picture.state) or None)
+        except TimeoutError:
+            return SyncChanged(settled=False)
+        self._finished("sync", begun_ns, self._host.picture.state.sync.goal.text())
+        return SyncChanged(settled=True)
 
     async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult:
         runtime = self._runtime()
@@ -320,7 +346,7 @@ def _holds_data(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
 
 
-def _require_movable(runtime: Runtime, target: int | None) -> None:
+def _require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool) -> None:
     """Every obstacle to a planned failover, found before anything is touched. Raises Refused."""
     state = runtime.state
     if state.reign is None:
@@ -339,7 +365,7 @@ def _require_movable(runtime: Runtime, target: int | None) -> None:
     if target == state.reign.node_id:
         raise Refused(f"node {target} is the primary already", code="conflict", field="target_node")
     found = preflight(runtime.view(), target)
-    if found.refusal:
+    if found.refusal and not at_any_price:
         raise Refused(
             found.refusal,
             code="no_candidate",

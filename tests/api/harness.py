@@ -19,6 +19,8 @@ from ramd.domain.service import (
     FailoverRequest,
     FailoverResult,
     Snapshot,
+    SyncChange,
+    SyncChanged,
 )
 from tests.api import stories
 from tests.support.ports import free_port
@@ -68,6 +70,10 @@ class FakeService:
         return FailoverResult(
             old_primary=1, new_primary=request.target or 2, failover_time_ms=412, epoch=2
         )
+
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        await self._serve(change)
+        return SyncChanged(settled=True)
 
     async def _serve(self, request: object) -> None:
         self.asked.append(request)

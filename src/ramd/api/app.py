@@ -12,6 +12,7 @@ from ramd.api.guard import Guard
 from ramd.api.health import CHECKS, health_routes
 from ramd.api.limits import Auth, Limits
 from ramd.api.routes import PREFIX, Handlers, api_router
+from ramd.api.sync import sync_router
 from ramd.domain.service import Service
 
 
@@ -28,6 +29,7 @@ def build_app(service: Service, dispatcher: Dispatcher, *, auth: Auth, limits: L
     )
     handlers = Handlers(service=service, dispatcher=dispatcher, limits=limits)
     app.include_router(api_router(handlers))
+    app.include_router(sync_router(handlers))
     errors.install(app)
     app.add_middleware(Guard, auth=auth, limits=limits, open_paths=CHECKS)
     generate = app.openapi

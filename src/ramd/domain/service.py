@@ -13,6 +13,7 @@ from typing import Protocol
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard
+from ramd.domain.sync import SyncOrder
 
 
 class DaemonStatus(StrEnum):
@@ -128,6 +129,8 @@ class FailoverRequest:
 
     target: int | None = None
     actor: str = ""
+    accept_loss: bool = False
+    """Also one that may lack acknowledged commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,21 @@ class FailoverResult:
     failover_time_ms: int
     epoch: int
     outage_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChange:
+    """Change how commits wait for replicas."""
+
+    order: SyncOrder
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChanged:
+    """The settings are committed. `settled`: the primary goes by them already, as proven."""
+
+    settled: bool
 
 
 class Service(Protocol):
@@ -160,3 +178,5 @@ class Service(Protocol):
     async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult: ...
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult: ...
+
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged: ...

@@ -152,6 +152,19 @@ class SyncConf:
     blocking: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOrder:
+    """What a person wants of it. None and '' leave as it is."""
+
+    mode: SyncMode | None = None
+    num_sync_standbys: int | None = None
+    enforce_sync_standbys: bool | None = None
+    sync_replication_timeout_ms: int | None = None
+    add: str = ""
+    """Name or id of a node that may confirm from now on."""
+    remove: str = ""
+
+
 class SyncSettings:
     """Bounds of the settings of synchronous replication."""
 

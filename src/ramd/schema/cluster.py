@@ -17,6 +17,7 @@ from ramd.schema.answers import (
     NodeData,
 )
 from ramd.schema.envelope import TIMESTAMP, Answer
+from ramd.schema.sync import SyncStateView
 
 
 class HealthView(HealthData):
@@ -69,6 +70,7 @@ class StatusView(ClusterStatusData):
     healthy_nodes: int
     system_id: str | None
     """PostgreSQL's system identifier."""
+    sync: SyncStateView
     last_decision: DecisionView | None
     nodes: tuple[NodeView, ...]
 
