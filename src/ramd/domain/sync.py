@@ -136,6 +136,8 @@ class SyncFacts:
     names: str
     """What it goes by: its synchronous_standby_names."""
     streams: tuple[Stream, ...] = ()
+    behind: tuple[Stream, ...] = ()
+    """Those that still catch up: nobody is released by them."""
     strangers: int = 0
     """Streams that it counts and that are no copy of a member."""
 

@@ -309,7 +309,8 @@ def _not_loaded(pulse: Pulse | None, record: SyncRecord, target: SyncSet) -> str
 def counted_wrongly(target: SyncSet, facts: SyncFacts) -> str:
     """A stream that the server counts and should not; '' if there is none."""
     members = set(target.members)
-    wrong = [s.node_id for s in facts.streams if s.counts and _member(s) not in members]
+    counted = (s for s in (*facts.streams, *facts.behind) if s.counts)
+    wrong = [stream.node_id for stream in counted if _member(stream) not in members]
     if facts.strangers:
         return "a stream bears the name of a member without its slot"
     return f"the stream of node {wrong[0]} is still counted" if wrong else ""
