@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ramd.domain.consensus import Consensus, GroupStatus, Handler, ReleaseEvidence
 from ramd.domain.decision import LeaseView
+from ramd.domain.errors import Unavailable
 from ramd.domain.model import ClusterState, Member, Reign, StartMode
 from ramd.state.apply import apply_explained
 from ramd.state.commands import RecordFork, RecordSystem, decode
@@ -64,6 +65,8 @@ class FakeConsensus(Consensus):
         self.on_release: Callable[[int], None] = lambda epoch: None
         self.proposed: list[object] = []
         self.failures: deque[BaseException] = deque()
+        self.unread = False
+        """What is committed cannot be read."""
 
     def status(self) -> GroupStatus:
         return GroupStatus(
@@ -112,12 +115,13 @@ class FakeConsensus(Consensus):
         self.on_release(epoch)
         self.released.append((epoch, ReleaseEvidence.decode(evidence)))
 
+    async def read_barrier(self, *, timeout_s: float) -> None:
+        if self.unread:
+            raise Unavailable("nobody answers", code="no_quorum")
+
     # --- what an executor has no business with -------------------------------------------------
 
     def grant(self, holder: int, epoch: int, payload: bytes) -> None:
-        raise NotImplementedError
-
-    async def read_barrier(self, *, timeout_s: float) -> None:
         raise NotImplementedError
 
     def transfer(self, node_id: int) -> None:

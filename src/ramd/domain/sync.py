@@ -135,6 +135,8 @@ class SyncFacts:
     """End of its own WAL on disk."""
     names: str
     """What it goes by: its synchronous_standby_names."""
+    as_told: bool = True
+    """That is what it was told last."""
     streams: tuple[Stream, ...] = ()
     behind: tuple[Stream, ...] = ()
     """Those that still catch up: nobody is released by them."""

@@ -34,6 +34,7 @@ from ramd.domain.sync import (
 )
 from ramd.execute.local import LocalStore
 from ramd.policy.syncing import Change, Keep, Relax, SyncMemory, SyncView, consider, recall
+from ramd.policy.syncset import synchronous
 from ramd.state.apply import refusal
 from ramd.state.commands import Command, encode
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
@@ -79,6 +80,8 @@ class Course:
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
+    reason: str = ""
+    """Why commits wait for nobody although people want it."""
 
 
 class Syncing:
@@ -103,6 +106,7 @@ class Syncing:
         self._unix_ms = unix_ms
         self._changed = changed
         self._course = Course()
+        self._read = False
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -116,8 +120,8 @@ class Syncing:
     def obstacle(self, epoch: int) -> str:
         """Why no lease of `epoch` may be published to the server that runs now; '' if it may."""
         state = self._consensus.state()
-        if state.epoch != epoch:
-            return f"the record is at epoch {state.epoch}"
+        if not self._read or state.epoch != epoch:
+            return f"the record was not read yet, or is not at epoch {epoch}"
         if not standing_set(state.sync).members:
             return ""
         if not self._server.fence.guards:
@@ -136,11 +140,16 @@ class Syncing:
         return SyncSeen(
             streams=facts.streams,
             generation=proof.subject.generation if proof is not None and done else 0,
-            waits_for=proof.why if proof is not None and not done else "",
+            waits_for=proof.why if proof is not None and not done else self._course.reason,
         )
 
     async def turn(self) -> None:
         """One look, and at most one proposal."""
+        if not self._read:
+            # What an earlier run of the daemon told the server was committed by then. Until all
+            # of that is applied here, telling it anything could take it back to an older set.
+            await self._consensus.read_barrier(timeout_s=PROPOSE_S)
+            self._read = True
         state = self._consensus.state()
         reign, server = state.reign, self._server
         if not state.formed or reign is None or not server.running:
@@ -219,6 +228,8 @@ class Syncing:
 
     def _next(self, state: ClusterState, course: Course, view: SyncView) -> Command | None:
         record, choice = state.sync, consider(view)
+        unmet = synchronous(state, self._me) and not record.goal.members
+        course.reason = choice.reason if unmet else ""
         match choice:
             case Change():
                 return self._change(state, choice)
@@ -309,6 +320,8 @@ def _not_loaded(pulse: Pulse | None, record: SyncRecord, target: SyncSet) -> str
 def counted_wrongly(target: SyncSet, facts: SyncFacts) -> str:
     """A stream that the server counts and should not; '' if there is none."""
     members = set(target.members)
+    if not facts.as_told:
+        return "the server goes by other names than it was told"
     counted = (s for s in (*facts.streams, *facts.behind) if s.counts)
     wrong = [stream.node_id for stream in counted if _member(stream) not in members]
     if facts.strangers:
