@@ -236,7 +236,7 @@ class Coordinator:
         """Log every change of mind; keep those that matter in the replicated history (S8)."""
         before = tenure.decision
         state = self._consensus.state()
-        if before is not None and before.rule == decision.rule:
+        if before is not None and _same(before, decision):
             return
         action = type(decision.action).__name__
         events.emit(events.Decided(rule=decision.rule, action=action, reason=decision.reason))
@@ -245,6 +245,12 @@ class Coordinator:
         if state.formed and not carried and decision.rule not in ROUTINE_RULES:
             record = record_of(decision, state.epoch, _wall_ms())
             self._propose(RecordDecision(record=record))
+
+
+def _same(before: Decision, decision: Decision) -> bool:
+    """Nothing new to say. Why nobody can take over is said again when it is another reason."""
+    stuck = decision.rule == "nobody_eligible"
+    return before.rule == decision.rule and not (stuck and before.reason != decision.reason)
 
 
 ROUTINE_RULES = frozenset({"unformed", "coordinator_not_ready", "primary_serving"})

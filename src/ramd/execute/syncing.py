@@ -28,13 +28,13 @@ from ramd.domain.sync import (
     SyncConf,
     SyncFacts,
     SyncMember,
+    SyncMode,
     SyncRecord,
     SyncSeen,
     SyncSet,
 )
 from ramd.execute.local import LocalStore
 from ramd.policy.syncing import Change, Keep, Relax, SyncMemory, SyncView, consider, recall
-from ramd.policy.syncset import synchronous
 from ramd.state.apply import refusal
 from ramd.state.commands import Command, encode
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
@@ -75,13 +75,15 @@ class Proof:
 class Course:
     """What this daemon remembers of its time as primary."""
 
+    read: bool = False
+    """Everything that was committed before this run of the daemon has been read."""
     proof: Proof | None = None
     memory: SyncMemory = field(default_factory=SyncMemory)
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
     reason: str = ""
-    """Why commits wait for nobody although people want it."""
+    """Why commits wait for nobody although that is not off."""
 
 
 class Syncing:
@@ -106,7 +108,6 @@ class Syncing:
         self._unix_ms = unix_ms
         self._changed = changed
         self._course = Course()
-        self._read = False
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -120,7 +121,7 @@ class Syncing:
     def obstacle(self, epoch: int) -> str:
         """Why no lease of `epoch` may be published to the server that runs now; '' if it may."""
         state = self._consensus.state()
-        if not self._read or state.epoch != epoch:
+        if not self._course.read or state.epoch != epoch:
             return f"the record was not read yet, or is not at epoch {epoch}"
         if not standing_set(state.sync).members:
             return ""
@@ -145,23 +146,23 @@ class Syncing:
 
     async def turn(self) -> None:
         """One look, and at most one proposal."""
-        if not self._read:
+        if not self._course.read:
             # What an earlier run of the daemon told the server was committed by then. Until all
             # of that is applied here, telling it anything could take it back to an older set.
             await self._consensus.read_barrier(timeout_s=PROPOSE_S)
-            self._read = True
+            self._course.read = True
         state = self._consensus.state()
         reign, server = state.reign, self._server
         if not state.formed or reign is None or not server.running:
-            self._course = Course()
+            self._course = Course(read=True)
             return
         if reign.node_id != self._me:
-            self._course = Course()
+            self._course = Course(read=True)
             # Whatever happens to it, a replica alone can acknowledge nothing.
             await server.tell_sync(SyncConf(blocking=not state.sync.asynchronous))
             return
         if self._course.epoch != state.epoch:
-            self._course = Course(epoch=state.epoch)
+            self._course = Course(read=True, epoch=state.epoch)
         target = standing_set(state.sync)
         await server.tell_sync(SyncConf(target=target, generation=state.sync.generation))
         if self._store.record.opened_epoch == state.epoch:
@@ -228,7 +229,8 @@ class Syncing:
 
     def _next(self, state: ClusterState, course: Course, view: SyncView) -> Command | None:
         record, choice = state.sync, consider(view)
-        unmet = synchronous(state, self._me) and not record.goal.members
+        off = state.settings.synchronous_replication is SyncMode.OFF
+        unmet = not off and not record.goal.members
         course.reason = choice.reason if unmet else ""
         match choice:
             case Change():
