@@ -157,6 +157,53 @@ def test_without_replicas_the_primary_goes_on_alone_and_nobody_else_is_promoted(
     same_everywhere(cluster, rows)
 
 
+def test_a_person_may_accept_the_loss(clusters: Clusters) -> None:
+    cluster = clusters.three_nodes(sync_replication_timeout_ms=1000)
+    until_settled(cluster)
+    primary, epoch = primary_of(cluster), epoch_of(cluster)
+    replicas = replicas_of(cluster)
+    before = write(cluster, range(1, 5))
+    with stopped_server(cluster, *replicas):
+        write(cluster, range(5, 9), within_s=HEAL_S)
+        cluster.kill_node(primary)
+    wait_for(lambda: nobody_for_the_set(cluster), HEAL_S, "the reason is recorded")
+    body = {"target_node": replicas[0], "accept_loss": True}
+    code, answer = cluster.api(replicas[0], "POST", "/cluster/failover", body, timeout_s=HEAL_S)
+    assert (code, answer["data"]["new_primary"]) == (200, replicas[0])
+    assert epoch_of(cluster) > epoch
+    cluster.spawn(primary)
+    wait_new_epoch(cluster, epoch)
+    until_settled(cluster)
+    same_everywhere(cluster, before)
+
+
+def test_settings_are_changed_while_it_runs_or_refused(cluster: LocalCluster) -> None:
+    until_settled(cluster)
+    primary, replicas = primary_of(cluster), replicas_of(cluster)
+    asked = cluster.api(primary, "POST", "/replication/sync", {"num_sync_standbys": 3})
+    assert (asked[0], asked[1]["hint"]) == (400, "1 to 2")
+    asked = cluster.api(primary, "POST", "/sync-standbys/remove", {"node_name": f"node{primary}"})
+    assert (asked[0], asked[1]["error"]) == (409, "conflict")
+    two = cluster.api(primary, "POST", "/replication/sync", {"num_sync_standbys": 2}, timeout_s=30)
+    assert (two[0], two[1]["data"]["required"]) == (200, 2)
+    assert names(cluster).startswith("ANY 2 ")
+    kept = {"num_sync_standbys": 1}
+    assert cluster.api(replicas[0], "POST", "/replication/sync", kept, timeout_s=30)[0] == 200
+    name = {"node_name": f"node{replicas[1]}"}
+    gone = cluster.api(primary, "POST", "/sync-standbys/remove", name, timeout_s=30)
+    assert gone[1]["data"]["synchronous_standbys"] == [f"node{replicas[0]}"]
+    back = cluster.api(primary, "POST", "/sync-standbys/add", name, timeout_s=30)
+    assert back[0] == 200
+    until_settled(cluster)
+    off = cluster.api(primary, "POST", "/replication/sync", {"mode": "off"}, timeout_s=30)
+    assert (off[0], off[1]["data"]["synchronous"]) == (200, False)
+    wait_for(lambda: names(cluster) == "", SOON_S, "nobody is waited for")
+    assert (
+        cluster.api(primary, "POST", "/replication/sync", {"mode": "auto"}, timeout_s=30)[0] == 200
+    )
+    until_settled(cluster)
+
+
 def nobody_for_the_set(cluster: LocalCluster) -> bool:
     status = cluster.status()
     return status is not None and "acknowledged commits alone" in status["reason"]
