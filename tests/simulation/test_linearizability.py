@@ -1,4 +1,4 @@
-"""The search for a linear order: histories known to be good, known to be bad, and all small ones."""
+"""The search for a linear order: histories known to be good or bad, and every kind of small one."""
 
 import itertools
 import random
