@@ -40,8 +40,9 @@ from pgraft.node.driver import Driver, DriverEvents, LoopLag, boottime_ns
 from pgraft.node.lease import GranterHandle, HolderHandle
 from pgraft.node.waiting import TooMany, Waiting
 from pgraft.storage.disk import Disk
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
-from pgraft.storage.wal import Wal, recover
+from pgraft.storage.wal import Wal
 from pgraft.wire import ENTRY_BYTES_MAX
 
 _PROPOSE: Final = "pgraft.propose"

@@ -26,6 +26,7 @@ from pgraft.net.memory import MemoryNetwork, MemoryTransport
 from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
 from pgraft.wire import CONTROL_BYTES_MAX, Frame, WireError
 from tests.support.wait import wait_for_async
@@ -75,7 +76,7 @@ class Peers(MemoryTransport):
 def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> Driver:
     disk = OsDisk(directory)
     wal.create(disk, OWNER)
-    log, _ = wal.recover(disk, OWNER)
+    log, _ = recover(disk, OWNER)
     founders = (Founder(node=NodeId(1), address="h:1"),)
     identity = Identity(node=NodeId(1), uuid="a" * 32, cluster_name="test", founders=founders)
 
