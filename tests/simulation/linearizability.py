@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-CONFIGURATIONS_MAX = 200_000
+CONFIGURATIONS_MAX = 20_000
 """Places the search may visit before it gives up."""
 
 

@@ -56,11 +56,11 @@ class Calm:
             return found
         state = found.raft._parts.state
         if self._target is None:
-            if state.log.applied <= self._before or not state.leads_applied:
+            if state.log.applied.index <= self._before or not state.leads_applied:
                 return "a commit"
-            self._target = state.log.applied
+            self._target = state.log.applied.index
             self._note("leader")
-        config = state.log.config
+        config = found.config
         if config.outgoing:
             return f"the end of a change of membership: {config}"
         behind = {
@@ -70,7 +70,7 @@ class Calm:
         }
         if behind:
             return f"{self._target} on {nodes(behind)}"
-        grant = state.log.grant
+        grant = found.grant
         if grant is None or grant.holder not in self.core:
             return f"a grant to somebody who is there, not {grant}"
         if not self._world.hosts[grant.holder].holds():
@@ -128,7 +128,7 @@ class Calm:
         leaders = [process for process in processes if process.leads]
         if len(leaders) != 1:
             return f"one leader, there are {len(leaders)}"
-        voters = leaders[0].raft._parts.state.log.config.voters
+        voters = leaders[0].config.voters
         for process in processes:
             node, state = process.host.node, process.raft._parts.state
             if node in voters and state.leader != leaders[0].host.node:
@@ -148,3 +148,10 @@ class Calm:
 def relevant_of(host: Host) -> list[Config]:
     """Configurations in this host's log by which it may still help to decide."""
     return [c for c in host.trail.relevant(host.store.durable.hard_state.commit) if c.voters]
+
+
+def may_lose(world: World, host: Host) -> bool:
+    """Whether every configuration that may still count has a quorum of disks without this one."""
+    hosts = [other for other in world.hosts.values() if not other.gone]
+    left = frozenset(other.node for other in hosts if other is not host)
+    return all(quorum(config, left) for other in hosts for config in relevant_of(other))

@@ -14,8 +14,7 @@ from collections.abc import Callable
 
 from pgraft.core.config import all_members
 from pgraft.core.types import Change, Config, NodeId, PeerRecord, ProposalRefused
-from tests.simulation.checkers.quorums import quorum
-from tests.support.raft_calm import relevant_of
+from tests.support.raft_calm import may_lose, relevant_of
 from tests.support.raft_host import Host
 from tests.support.raft_process import Process
 from tests.support.raft_world import World
@@ -42,17 +41,6 @@ class Churn:
         """No more changes; one that was begun still ends by itself."""
         self._over = True
 
-    def may_lose(self, host: Host) -> bool:
-        """Whether every configuration that may still count has a quorum of disks without it."""
-        left = frozenset(h.node for h in self._hosts() if h is not host)
-        return all(quorum(config, left) for h in self._hosts() for config in relevant_of(h))
-
-    def lose(self, host: Host) -> None:
-        """The host is gone, with its disk."""
-        if host.process is not None:
-            host.crash()
-        host.gone = True
-
     def _hosts(self) -> list[Host]:
         return [host for host in self._world.hosts.values() if not host.gone]
 
@@ -63,15 +51,15 @@ class Churn:
         self._forget_former()
         if self._wipes and self._rng.random() < 0.2:
             host = self._rng.choice(self._hosts())
-            if self.may_lose(host):
+            if may_lose(self._world, host):
                 self._world.counts["disks lost"] += 1
-                self.lose(host)
+                host.lose()
         for host in self._hosts():
             if host.process is not None and host.process.leads:
                 host.process.when_awake(self._change)
 
     def _change(self, process: Process) -> None:
-        config = process.raft._parts.state.log.config
+        config = process.config
         change, newcomer = self._wanted(config)
         try:
             process.raft.change(change, process.now)
@@ -80,9 +68,6 @@ class Churn:
             self._world.counts[f"refused {refused.reason}"] += 1
             if newcomer is not None:
                 newcomer.gone = True
-                newcomer = None
-        if newcomer is not None:
-            newcomer.start()
         process.pump()
 
     def _wanted(self, config: Config) -> tuple[Change, Host | None]:
@@ -116,7 +101,7 @@ class Churn:
                     named |= all_members(config)
         for host in self._hosts():
             if host.node not in named and self._rng.random() < 0.3:
-                self.lose(host)
+                host.lose()
 
 
 def record_of(node: NodeId) -> PeerRecord:

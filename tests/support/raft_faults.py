@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from tests.support.raft_calm import may_lose
 from tests.support.raft_host import Host
 from tests.support.raft_process import Process
 from tests.support.raft_world import MS, World
@@ -62,6 +63,7 @@ class Faults:
             "pause": self._pause,
             "slow_disk": self._slow_disk,
             "bad_disk": self._bad_disk,
+            "rot": self._rot,
             "clock": self._clock,
             "transfer": self._transfer,
             "release": self._release,
@@ -174,6 +176,16 @@ class Faults:
         if host.process is not None:
             host.store.fail_next(self._rng)
             self._world.later(self._some(2, 4), lambda: self._restart(host))
+
+    def _rot(self) -> None:
+        """A disk changes while its daemon is down, if the group can do without it."""
+        host = self._victim()
+        if self._world.plan.churn and may_lose(self._world, host):
+            if host.process is not None:
+                host.crash()
+            host.store.rot(self._rng)
+            self._world.counts["rot"] += 1
+            self._world.later(self._some(0.3, 2), lambda: self._restart(host))
 
     def _clock(self) -> None:
         host = self._rng.choice(self._hosts())

@@ -10,7 +10,7 @@ import heapq
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pgraft.core.config import founding
@@ -25,7 +25,7 @@ from pgraft.core.types import (
     VoteRequest,
 )
 from tests.simulation.checkers import Checker, CheckFailed, Watch, all_checkers
-from tests.simulation.checkers.base import Disks, Led, Sent
+from tests.simulation.checkers.base import Applied, Disks, Handler, Led, Sent
 from tests.simulation.tally import Tally
 from tests.support.raft_calm import Calm
 from tests.support.raft_churn import Churn, record_of
@@ -36,7 +36,7 @@ from tests.support.raft_host import Host
 from tests.support.raft_load import Load
 from tests.support.raft_network import Network
 from tests.support.raft_store import MemoryStore, Store
-from tests.support.raft_wal_store import WalStore
+from tests.support.raft_wal_store import WalStore, segments_of
 from tests.support.raft_world import Plan, drawn
 
 _PROMISES = (VoteReply, VoteRequest, AppendReply)
@@ -74,7 +74,8 @@ def run_plan(plan: Plan, again: str) -> Outcome:
     """Run a plan; `again` is the command that does the same."""
     group = Group(plan, all_checkers())
     try:
-        group.run()
+        with segments_of(plan.segment_bytes):
+            group.run()
     except (CheckFailed, SafetyViolation, AssertionError, ValueError) as failure:
         found_by = _culprit(failure)
         raise RunFailed(
@@ -108,7 +109,7 @@ class Group:
         self.counts: Counter[str] = Counter()
         self.network = Network(random.Random(f"network {plan.seed}"), 2 * plan.e_ns)
         self.histories = Histories(random.Random(f"clients {plan.seed}"), self.counts)
-        self.watch = Watch([*checkers, Tally(self.counts), _Elections(self)])
+        self.watch = Watch([*checkers, Tally(self.counts), _Reactions(self)])
         self.hosts: dict[NodeId, Host] = {}
         self.load = Load(self)
         self.trace = 0
@@ -202,16 +203,26 @@ class Group:
         return self.hosts[node]
 
 
-class _Elections(Checker):
-    """Tells the load about new leaders."""
+class _Reactions(Checker):
+    """What others do when they hear of something: new leaders get work, new members start."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
 
-    def handlers(self):  # type: ignore[no-untyped-def]
-        return {Led: self._led}
+    def handlers(self) -> Mapping[type, Handler]:
+        return {Led: self._led, Applied: self._applied}
 
     def _led(self, led: Led) -> None:
         process = self._group.hosts[led.node].process
         if process is not None:
             self._group.later(1, lambda: process.when_awake(self._group.load.elected))
+
+    def _applied(self, applied: Applied) -> None:
+        config = applied.entry.config
+        if config is None:
+            return
+        for record in config.peers:
+            host = self._group.hosts[record.node]
+            if host.record != record:
+                self._group.later(1, lambda host=host, record=record: host.admit(record))  # type: ignore[misc]
+                host.record = record

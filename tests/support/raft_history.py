@@ -13,8 +13,8 @@ from collections import Counter
 from tests.simulation.checkers.base import CheckFailed
 from tests.simulation.linearizability import Kind, Operation, Undecided, explain, linearizable
 
-KEYS = 4
-OPERATIONS_MAX = 40
+KEYS = 12
+OPERATIONS_MAX = 32
 
 
 class _Register:

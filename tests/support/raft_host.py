@@ -98,7 +98,9 @@ class Host:
         try:
             recovered = self.store.recover(self._founding)
         except Refused:
+            # Its operator gives it up: it comes back as another member, or not at all.
             world.counts["disks refused"] += 1
+            self.gone = True
             return False
         world.watch.emit(Started(self.node, self.store.durable))
         self.trail.start(self._founding, self.store)
@@ -110,6 +112,7 @@ class Host:
             self.clock.local(world.now),
             boot=world.rng.getrandbits(63),
             released_epoch=self.page.released_epoch,
+            since=self.record.since,
         )
         self.process = Process(self, raft)
         if recovered.snapshot is not None:
@@ -117,6 +120,11 @@ class Host:
         self.process.start()
         world.links(self.node, True)
         return True
+
+    def admit(self, record: PeerRecord) -> None:
+        """This blank host is a member now: its daemon is told so, and starts."""
+        self.record = record
+        self.start()
 
     def crash(self) -> None:
         """The process dies; what was not synced may be lost. Its server keeps the lease it has."""
@@ -127,6 +135,12 @@ class Host:
         self.store.crash(self.world.rng)
         self.world.counts["crashes"] += 1
         self.world.links(self.node, False)
+
+    def lose(self) -> None:
+        """The host is gone for good, with its disk."""
+        if self.process is not None:
+            self.crash()
+        self.gone = True
 
     def receive(self, sender: NodeId, message: Message) -> None:
         """A message arrives; a paused process finds it later, a dead one never."""

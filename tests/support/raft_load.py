@@ -65,13 +65,12 @@ class Load:
             if wait < world.plan.e_ns // 6:
                 world.later(wait, lambda: process.when_awake(self._coordinate))
             return
-        voters = process.raft._parts.state.log.config.voters
+        voters = process.config.voters
         some = sorted(voters if self.eligible is None else voters & self.eligible)
         if not some:
             return
         ttl_ns = world.rng.choice((1, 2, 2)) * world.plan.timing.lease_ttl_ns // 2
-        grant = process.raft._parts.state.log.grant
-        epoch = (grant.epoch if grant is not None else 0) + 1
+        epoch = (process.grant.epoch if process.grant is not None else 0) + 1
         following = Grant(holder=world.rng.choice(some), epoch=epoch, ttl_ns=ttl_ns)
         if process.attempt(lambda raft, now: raft.propose_grant(following, now)):
             world.counts["grants"] += 1

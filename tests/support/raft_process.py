@@ -13,7 +13,9 @@ from pgraft.core.raft import Raft
 from pgraft.core.types import (
     NO_NODE,
     AppendReply,
+    Config,
     EventKind,
+    Grant,
     Message,
     NodeId,
     Origin,
@@ -23,7 +25,7 @@ from pgraft.core.types import (
     Snapshot,
     Term,
 )
-from pgraft.storage.wal import WalFailed
+from pgraft.storage.errors import DiskFull, WalFailed
 from tests.simulation.checkers.base import (
     Acked,
     Applied,
@@ -64,6 +66,16 @@ class Process:
     def leads(self) -> bool:
         """Whether the core believes that it leads; cheaper than its status."""
         return self.raft._parts.state.leading
+
+    @property
+    def config(self) -> Config:
+        """The configuration in effect here."""
+        return self.raft._parts.state.config
+
+    @property
+    def grant(self) -> Grant | None:
+        """The last grant applied here."""
+        return self.raft._parts.state.log.applied.grant
 
     def true_now(self) -> int:
         """True time, for the histories of clients."""
@@ -209,14 +221,20 @@ class Process:
     def _synced(self, covered: int) -> None:
         if self.dead:
             return
-        store = self.host.store
+        store, done = self.host.store, 0
         try:
             for work in self._unsynced[:covered]:
                 if isinstance(work, Snapshot):
                     store.compact(work)
                 else:
                     store.sync()
+                done += 1
                 self.host.world.watch.emit(Synced(self.host.node, store.durable))
+        except DiskFull:
+            # The very same is asked again once there is room.
+            self.host.world.counts["full disks"] += 1
+            self.host.world.later(self.host.world.plan.e_ns, store.heal)
+            covered = done
         except WalFailed:
             # Nothing since the last good sync may be trusted: the node stops itself.
             self.host.world.counts["disk failures"] += 1
@@ -225,7 +243,7 @@ class Process:
         self.when_awake(lambda process: process.after_sync(covered))
 
     def after_sync(self, covered: int) -> None:
-        """Batches are durable: what depends on them may leave."""
+        """Batches are durable: what depends on them may leave. The next sync covers the rest."""
         done, self._unsynced = self._unsynced[:covered], self._unsynced[covered:]
         if self._unsynced:
             self._sync()
@@ -249,7 +267,7 @@ class Process:
 
     def _apply(self, ready: Ready) -> None:
         host, world, state = self.host, self.host.world, self.raft._parts.state
-        config, disks, leads = state.log.config, world.disks(), self.leads
+        config, disks, leads = self.config, world.disks(), self.leads
         for entry in ready.committed:
             world.watch.emit(
                 Applied(host.node, state.term, leads, entry, config, disks)
@@ -264,7 +282,7 @@ class Process:
     def _elected(self, term: Term) -> None:
         host, world, log = self.host, self.host.world, self.raft._parts.state.log
         world.counts["elections"] += 1
-        world.watch.emit(Led(host.node, term, log, log.applied, log.config, world.disks()))
+        world.watch.emit(Led(host.node, term, log, log.applied.index, self.config, world.disks()))
 
     def _look_at_progress(self, peer: NodeId) -> None:
         parts, world = self.raft._parts, self.host.world

@@ -7,10 +7,11 @@ time (the simulated host decides when a sync ends). Start reading at `Store`.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pgraft.core.types import (
+    NO_NODE,
     Config,
     Entry,
     HardState,
@@ -21,7 +22,7 @@ from pgraft.core.types import (
     Snapshot,
     Term,
 )
-from pgraft.storage.wal import WalFailed
+from pgraft.storage.errors import WalFailed
 
 
 class Refused(Exception):
@@ -54,6 +55,7 @@ class Image:
             self.snapshot = ready.snapshot
             self.entries.clear()
             base = self.base
+            self._at_least(ready.snapshot)
         if ready.truncate_from is not None and ready.snapshot is None:
             assert base < ready.truncate_from <= base + len(self.entries) + 1
             del self.entries[ready.truncate_from - base - 1 :]
@@ -70,6 +72,15 @@ class Image:
         if snapshot.index > self.base:
             del self.entries[: snapshot.index - self.base]
             self.snapshot = snapshot
+            self._at_least(snapshot)
+
+    def _at_least(self, snapshot: Snapshot) -> None:
+        """What a snapshot stands for is committed, in its term or a later one."""
+        old = self.hard_state
+        new = replace(old, commit=max(old.commit, snapshot.index))
+        if old.term < snapshot.term:
+            new = replace(new, term=snapshot.term, vote=NO_NODE)
+        self.hard_state = new
 
     def term_at(self, index: Index) -> Term | None:
         """Term of a durable entry, None if there is none; of the snapshot's, what it says."""
@@ -121,6 +132,10 @@ class Store(Protocol):
         """The disk refuses nothing any more."""
         ...
 
+    def rot(self, rng: random.Random) -> None:
+        """Something on it changes by itself."""
+        ...
+
     def recover(self, config: Config) -> Recovered:
         """What a new process finds. Raises Refused."""
         ...
@@ -156,6 +171,9 @@ class MemoryStore:
 
     def heal(self) -> None:
         self._failing = False
+
+    def rot(self, rng: random.Random) -> None:
+        """Nothing here can rot: there are no bytes."""
 
     def recover(self, config: Config) -> Recovered:
         return self.durable.recovered(config)

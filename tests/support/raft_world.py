@@ -46,6 +46,8 @@ class Plan:
     """Which faults; None: drawn."""
     churn: bool = True
     """Whether members come and go."""
+    segment_bytes: int = 1 << 14
+    """Of the log's segments, where it is the real one."""
 
     @property
     def e_ns(self) -> int:
@@ -67,6 +69,7 @@ def drawn(seed: int, *, wal: bool | None = None, chaos: int | None = None) -> Pl
         wal=log if wal is None else wal,
         chaos=length if chaos is None else chaos,
         churn=rng.random() < 0.7,
+        segment_bytes=rng.choice((1 << 12, 1 << 14, 1 << 16)),
     )
 
 
