@@ -153,5 +153,5 @@ def relevant_of(host: Host) -> list[Config]:
 def may_lose(world: World, host: Host) -> bool:
     """Whether every configuration that may still count has a quorum of disks without this one."""
     hosts = [other for other in world.hosts.values() if not other.gone]
-    left = frozenset(other.node for other in hosts if other is not host)
+    left = frozenset(o.node for o in hosts if o is not host and not o.doubtful)
     return all(quorum(config, left) for other in hosts for config in relevant_of(other))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from pgraft.core.config import all_members
 from pgraft.core.types import Change, Config, NodeId, PeerRecord, ProposalRefused
+from tests.simulation.checkers.quorums import majority
 from tests.support.raft_calm import may_lose, relevant_of
 from tests.support.raft_host import Host
 from tests.support.raft_process import Process
@@ -60,47 +61,48 @@ class Churn:
 
     def _change(self, process: Process) -> None:
         config = process.config
-        change, newcomer = self._wanted(config)
+        change = self._wanted(config)
+        voters = (config.voters | change.promote) - change.demote - change.remove
+        left = frozenset(host.node for host in self._hosts())
+        if not majority(voters, left):
+            return  # what is lost must be replaced first: the core cannot know that it is lost
         try:
             process.raft.change(change, process.now)
             self._world.counts["changes begun"] += 1
         except ProposalRefused as refused:
             self._world.counts[f"refused {refused.reason}"] += 1
-            if newcomer is not None:
-                newcomer.gone = True
         process.pump()
 
-    def _wanted(self, config: Config) -> tuple[Change, Host | None]:
-        """Something an operator may want, and the blank host it needs."""
+    def _wanted(self, config: Config) -> Change:
+        """Something an operator may want."""
         rng, hosts = self._rng, self._world.hosts
         members = sorted(all_members(config))
         learners = [node for node in sorted(config.learners) if not hosts[node].gone]
         dead = [node for node in members if hosts[node].gone]
         voters = sorted(config.voters)
         if dead and learners and rng.random() < 0.7:
-            return Change(remove=frozenset(dead[:1]), promote=frozenset(learners[:1])), None
+            return Change(remove=frozenset(dead[:1]), promote=frozenset(learners[:1]))
         if len(members) < MEMBERS_WANTED and (not learners or rng.random() < 0.2):
-            newcomer = self._admit()
-            return Change(add_learners=(newcomer.record,)), newcomer
+            return Change(add_learners=(self._admit().record,))
         if learners and len(voters) < VOTERS_WANTED and rng.random() < 0.6:
-            return Change(promote=frozenset(rng.sample(learners, 1))), None
+            return Change(promote=frozenset(rng.sample(learners, 1)))
         leaves = frozenset(rng.sample(dead or members, 1))
         if learners and rng.random() < 0.5:
-            return Change(remove=leaves, promote=frozenset(learners[:2]) - leaves), None
+            return Change(remove=leaves, promote=frozenset(learners[:2]) - leaves)
         if rng.random() < 0.3:
-            return Change(demote=frozenset(rng.sample(voters, 1))), None
-        return Change(remove=leaves), None
+            return Change(demote=frozenset(rng.sample(voters, 1)))
+        return Change(remove=leaves)
 
     def _forget_former(self) -> None:
         """Hosts that nobody's configuration names any more are switched off in the end."""
-        named: set[NodeId] = set()
         for host in self._hosts():
-            for config in relevant_of(host):
-                # A former member may still hold the configuration that names it: that is no reason.
-                if config is not host.trail.configs[-1][1] or host.node not in named:
-                    named |= all_members(config)
-        for host in self._hosts():
-            if host.node not in named and self._rng.random() < 0.3:
+            others = [other for other in self._hosts() if other is not host]
+            named = any(
+                host.node in all_members(config)
+                for other in others
+                for config in relevant_of(other)
+            )
+            if not named and self._rng.random() < 0.3:
                 host.lose()
 
 

@@ -184,6 +184,7 @@ class Faults:
             if host.process is not None:
                 host.crash()
             host.store.rot(self._rng)
+            host.doubtful = True
             self._world.counts["rot"] += 1
             self._world.later(self._some(0.3, 2), lambda: self._restart(host))
 

@@ -39,6 +39,8 @@ from tests.support.raft_store import MemoryStore, Store
 from tests.support.raft_wal_store import WalStore, segments_of
 from tests.support.raft_world import Plan, drawn
 
+FAILURES = (AssertionError, ValueError, LookupError, AttributeError, TypeError)
+"""What a broken core may raise, beside its own SafetyViolation."""
 _PROMISES = (VoteReply, VoteRequest, AppendReply)
 
 
@@ -76,7 +78,7 @@ def run_plan(plan: Plan, again: str) -> Outcome:
     try:
         with segments_of(plan.segment_bytes):
             group.run()
-    except (CheckFailed, SafetyViolation, AssertionError, ValueError) as failure:
+    except (*FAILURES, SafetyViolation) as failure:
         found_by = _culprit(failure)
         raise RunFailed(
             f"{found_by} at {group.now / 1e9:.3f} s: {failure}\nagain: {again}", found_by
@@ -109,7 +111,7 @@ class Group:
         self.counts: Counter[str] = Counter()
         self.network = Network(random.Random(f"network {plan.seed}"), 2 * plan.e_ns)
         self.histories = Histories(random.Random(f"clients {plan.seed}"), self.counts)
-        self.watch = Watch([*checkers, Tally(self.counts), _Reactions(self)])
+        self.watch = Watch([*checkers, self.histories, Tally(self.counts), _Reactions(self)])
         self.hosts: dict[NodeId, Host] = {}
         self.load = Load(self)
         self.trace = 0
@@ -182,8 +184,10 @@ class Group:
         self.now = end
 
     def admit(self) -> Host:
-        """A blank host with a new id, which belongs to no group yet."""
-        return self._host(NodeId(max(self.hosts) + 1), Config(voters=frozenset()))
+        """A blank host with a new id, which takes part once it is told that it is a member."""
+        host = self._host(NodeId(max(self.hosts) + 1), Config(voters=frozenset()))
+        host.gone = True
+        return host
 
     def _found(self) -> None:
         nodes = [NodeId(number) for number in range(1, self.plan.size + 1)]

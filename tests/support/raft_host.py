@@ -65,7 +65,8 @@ class Trail:
 
 
 class Host:
-    """One machine with one disk; `process` None: no daemon runs. `gone`: for good."""
+    """One machine with one disk; `process` None: no daemon runs. `gone`: not there, or no more.
+    `doubtful`: its disk may turn out to be lost."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Host:
         self.trail = Trail(record.node, world.watch)
         self.process: Process | None = None
         self.gone = False
+        self.doubtful = False
         self._founding = founding
         self.trail.start(founding, store)
 
@@ -102,6 +104,7 @@ class Host:
             world.counts["disks refused"] += 1
             self.gone = True
             return False
+        self.doubtful = False
         world.watch.emit(Started(self.node, self.store.durable))
         self.trail.start(self._founding, self.store)
         raft = Raft(
@@ -124,6 +127,7 @@ class Host:
     def admit(self, record: PeerRecord) -> None:
         """This blank host is a member now: its daemon is told so, and starts."""
         self.record = record
+        self.gone = False
         self.start()
 
     def crash(self) -> None:
@@ -150,7 +154,7 @@ class Host:
     def propose(self, data: bytes, origin: Origin) -> None:
         """A command arrives that another member sent to us as its leader."""
         if self.process is not None:
-            self.process.when_awake(lambda process: process.propose(data, origin))
+            self.process.when_awake(lambda p: (p.propose(data, origin), p.pump())[1])
 
     def link(self, peer: NodeId, up: bool) -> None:
         """The transport saw a connection break or come back."""

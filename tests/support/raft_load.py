@@ -39,6 +39,7 @@ class Load:
         if self._world.rng.random() < 0.5:
             process.client.read()
             process.client.propose(0)
+            process.pump()
 
     def _ask(self, host: Host) -> None:
         rng = self._world.rng
@@ -53,6 +54,7 @@ class Load:
     def _propose(self, process: Process, many: int) -> None:
         for _ in range(many):
             process.client.propose(self._padding)
+        process.pump()
 
     def _coordinate(self, process: Process) -> None:
         """Move the lease, or come back at the very moment when it may be moved."""

@@ -22,6 +22,13 @@ def command(key: int, operation: Operation, padding: int) -> bytes:
     return _COMMAND.pack(key, operation.kind, operation.old, operation.new) + bytes(padding)
 
 
+def number_of(entry: Entry) -> int:
+    """The number of the operation in an entry, which no other has; 0 if it has no effect."""
+    if entry.kind is not EntryKind.COMMAND or len(entry.data) < _COMMAND.size:
+        return 0
+    return int(_COMMAND.unpack_from(entry.data)[3])
+
+
 class Machine:
     """Deterministic: the same entries lead to the same values and the same digest."""
 

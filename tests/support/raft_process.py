@@ -114,8 +114,11 @@ class Process:
             self.host.world.ask(self.host.node, leader, data, origin)
 
     def propose(self, data: bytes, origin: Origin) -> None:
-        """Append a client's command, if this node leads."""
-        self.attempt(lambda raft, now: raft.propose(data, now, origin))
+        """Append a client's command, if this node leads; `pump` sends it on."""
+        try:
+            self.raft.propose(data, self.now, origin)
+        except ProposalRefused as refused:
+            self.host.world.counts[f"refused {refused.reason}"] += 1
 
     def ask_read(self, context: int) -> None:
         """Ask for a linearizable read."""
@@ -125,8 +128,13 @@ class Process:
     def after(self, delay_ns: int, serial: int) -> None:
         """Remind the client of a command later."""
         self.host.world.later(
-            delay_ns, lambda: self.when_awake(lambda process: process.client.again(serial))
+            delay_ns, lambda: self.when_awake(lambda process: process.ask_again(serial))
         )
+
+    def ask_again(self, serial: int) -> None:
+        """The client's command may have been lost."""
+        self.client.again(serial)
+        self.pump()
 
     def release(self) -> None:
         """Fence: latch on disk, stop acting as primary, tell the group."""

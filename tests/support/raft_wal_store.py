@@ -49,6 +49,7 @@ class WalStore:
         self._unsynced: list[Ready] = []
         self._rotten = False
         self._half_written = False
+        self._saving: Snapshot | None = None
         self.durable = Image()
 
     def write(self, ready: Ready) -> None:
@@ -56,16 +57,18 @@ class WalStore:
 
     def sync(self) -> None:
         ready = self._unsynced[0]
+        if self._wal.wants_room and not self._half_written and len(self._disk.steps) % 3 == 0:
+            self._wal.prepare()
         self._half_written = True
         self._wal.append((_batch(ready),))
         self._half_written = False
         self.durable.write(ready)
         del self._unsynced[0]
-        if self._wal.wants_room and len(self._disk.steps) % 3 == 0:
-            self._wal.prepare()
 
     def compact(self, snapshot: Snapshot) -> None:
+        self._saving = snapshot
         unneeded = snapshots.save(self._disk, self._owner, snapshot)
+        self._saving = None
         self.durable.compact(snapshot)
         self._wal.compact(unneeded)
 
@@ -83,16 +86,25 @@ class WalStore:
         What recovery finds must be what was durable, or that and a prefix of what was under way.
         """
         self.heal()
-        written = self._unsynced[: rng.randint(0, len(self._unsynced))]
+        begun = int(self._half_written)  # it may all be there, whatever the error said
+        written = self._unsynced[: rng.randint(begun, len(self._unsynced))]
         self._unsynced.clear()
         possible = [self.durable.copy()]
+        if self._saving is not None:
+            # It may have got its name before whatever failed then.
+            possible[0].compact(self._saving)
+            possible.insert(0, self.durable.copy())
+            self._saving = None
         for ready in written:
             possible.extend(_steps(possible[-1], ready))
         self._lose_power(written, rng)
         self._wal, found = recover(self._disk, self._owner)
         image = _image(found)
         if image not in possible:
-            raise AssertionError(f"recovery found what was never written: {image}")
+            raise AssertionError(
+                f"recovery found what was never written: {_show(image)}; "
+                f"possible were {' or '.join(_show(one) for one in possible)}"
+            )
         self.durable = image
 
     def rot(self, rng: random.Random) -> None:
@@ -178,6 +190,10 @@ def _steps(before: Image, ready: Ready) -> Iterator[Image]:
 
 def _image(found: Recovery) -> Image:
     return Image(found.hard_state, list(found.entries), found.snapshot)
+
+
+def _show(image: Image) -> str:
+    return f"{image.hard_state}, entries {image.base + 1} to {image.last_index}"
 
 
 def _batch(ready: Ready) -> WalBatch:
