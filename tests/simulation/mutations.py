@@ -251,7 +251,7 @@ def new_coordinator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def epoch_moves_too_early(patch: pytest.MonkeyPatch) -> None:
     """The coordinator does not wait for the lease to run out."""
-    patch.setattr(Granter, "_wait_ns", lambda self: self._state.log.applied.lease.ttl_ns // 2)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns // 2)
 
 
 @mutation
@@ -286,7 +286,7 @@ def drift_is_forgotten(patch: pytest.MonkeyPatch) -> None:
             self.deadline_ns = max(self.deadline_ns, reply.sent_at_ns + reply.ttl_ns)
 
     patch.setattr(Holder, "on_reply", full)
-    patch.setattr(Granter, "_wait_ns", lambda self: self._state.log.applied.lease.ttl_ns)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns)
 
 
 @mutation

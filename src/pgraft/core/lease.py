@@ -10,7 +10,7 @@ Why two leases never overlap (docs/adr/0012 has the whole argument):
   later grant stands in the log. The holder counts ttl·(1-drift) from the moment it *sent* the
   renewal, by its own clock, with the ttl in the answer, which is committed.
 - The epoch moves only ttl·(1+drift) plus scheduling after the last renewal that was answered, by
-  the coordinator's clock, with the longest ttl that a lease of the epoch may have.
+  the coordinator's clock, with the longest ttl that an unexpired lease of the epoch may have.
 - A coordinator that was just elected does not know that moment. Each vote says how long ago its
   voter heard any leader; the wait counts from the newest contact among the votes that elected it.
   The quorum of the last confirmed round meets the electing one in some voter, whose contact is at
@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgraft.core.limits import BOOTS_MAX, RENEWALS_MAX, SUSPECT_CLOCK_FACTOR
 from pgraft.core.reads import Rounds
@@ -43,6 +43,7 @@ from pgraft.core.types import (
     NO_NODE,
     EventKind,
     Grant,
+    LeaseTerms,
     Nanos,
     NodeId,
     Release,
@@ -64,10 +65,12 @@ class _Pending:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dating:
     """From when a coordinator waits: no lease was renewed after `since_ns`. `doubtful`: a clock
-    that this was reckoned with is suspect."""
+    that this was reckoned with is suspect. `elected_ns`: what our own clock says of our election.
+    """
 
     since_ns: Nanos
     doubtful: bool = False
+    elected_ns: Nanos = 0
 
 
 class Granter:
@@ -83,7 +86,7 @@ class Granter:
         self._newest: dict[tuple[int, int], Nanos] = {}
         self._release: Release | None = None
         self._sealed = 0
-        self._elected_ns: Nanos = state.now
+        self._lowered_ns: Nanos = state.now
         self._dating = Dating(since_ns=state.now)
 
     @property
@@ -118,7 +121,7 @@ class Granter:
             return now
         if not self._rounds.judges_silence(now):
             return None
-        return self._dating.since_ns + self._wait_ns()
+        return self._over_at()
 
     def elected(self, contacts: Dating) -> None:
         """This node became leader: a lease may have been renewed up to the newest contact among
@@ -126,19 +129,28 @@ class Granter:
         self._pending.clear()
         self._newest.clear()
         self._release = None
-        self._elected_ns = self._state.now
-        self._dating = contacts
+        self._dating = replace(contacts, elected_ns=self._state.now)
         if contacts.doubtful or self._state.clock.suspect:
             self.doubt()
 
     def doubt(self) -> None:
         """Our clock has become suspect, or a voter's was: what it dated is not relied on."""
-        since = max(self._dating.since_ns, self._elected_ns)
-        self._dating = Dating(since_ns=since, doubtful=True)
+        since = max(self._dating.since_ns, self._dating.elected_ns)
+        self._dating = replace(self._dating, since_ns=since, doubtful=True)
 
-    def moved(self) -> None:
-        """A grant was applied here: its holder gets a full ttl to be heard."""
-        self._restart(self._state.now)
+    def applied(self, before: LeaseTerms) -> None:
+        """Other terms than `before` were applied here.
+
+        The holder of a new epoch gets a full ttl to be heard. Of a ttl that was lowered we note
+        when we learnt it: it had been committed before, and no renewal that was sent after its
+        commit was answered with the longer one. For the leader that committed it applied it at
+        once, earlier ones can confirm no round any more, later ones apply it before they answer.
+        """
+        lease = self._state.log.applied.lease
+        if lease.grant != before.grant:
+            self._restart(self._state.now)
+        if lease.ttl_ns < lease.longest_ns:
+            self._lowered_ns = self._state.now
 
     def on_renew(self, sender: NodeId, renew: Renew) -> None:
         """Take a renewal; it is answered after a round that begins now, or refused at once."""
@@ -239,13 +251,22 @@ class Granter:
 
     def _restart(self, since_ns: Nanos) -> None:
         """Count from a moment that our own clock has seen."""
-        self._dating = Dating(since_ns=since_ns, doubtful=self._state.clock.suspect)
+        doubtful = self._state.clock.suspect
+        self._dating = replace(self._dating, since_ns=since_ns, doubtful=doubtful)
 
-    def _wait_ns(self) -> Nanos:
+    def _over_at(self) -> Nanos:
+        """When every lease of the epoch is over: those of today's ttl, and longer ones from before
+        it was lowered."""
+        lease, since_ns = self._state.log.applied.lease, self._dating.since_ns
+        today = since_ns + self._wait_ns(lease.ttl_ns)
+        if lease.longest_ns == lease.ttl_ns:
+            return today
+        return max(today, min(since_ns, self._lowered_ns) + self._wait_ns(lease.longest_ns))
+
+    def _wait_ns(self, ttl_ns: Nanos) -> Nanos:
         timing = self._state.me.timing
         factor = SUSPECT_CLOCK_FACTOR if self._dating.doubtful else 1
-        longest_ns = self._state.log.applied.lease.longest_ns
-        return math.ceil(longest_ns * factor * (1 + timing.drift)) + timing.scheduling_ns
+        return math.ceil(ttl_ns * factor * (1 + timing.drift)) + timing.scheduling_ns
 
 
 class Holder:

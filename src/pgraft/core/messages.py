@@ -175,7 +175,7 @@ def _on_snapshot(parts: Parts, sender: NodeId, message: InstallSnapshot) -> None
     if log.term_at(snapshot.index) == snapshot.term:
         log.commit_to(snapshot.index)
     elif snapshot.index > log.commit:
-        before = log.applied.grant
+        before = log.applied.lease
         log.install(snapshot)
         observe(parts, before)
         state.event(EventKind.SNAPSHOT_INSTALLED, str(snapshot.index))

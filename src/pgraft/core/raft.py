@@ -22,6 +22,7 @@ from pgraft.core.types import (
     EventKind,
     Grant,
     Index,
+    LeaseTerms,
     Message,
     Nanos,
     NodeId,
@@ -64,7 +65,7 @@ class Raft:
         """
         state = State(Me(node=node, timing=timing, rng=rng, since=since), recovered, now)
         self._parts: Parts = wire(state, boot, released_epoch)
-        roles.observe(self._parts, None)
+        roles.observe(self._parts, LeaseTerms())
         self.holder = self._parts.holder
         self.granter = self._parts.granter
         self.confirmed = self._parts.replication.promises.confirmed
@@ -219,9 +220,9 @@ class Raft:
         self._settle()
         parts, state = self._parts, self._parts.state
         log, out = state.log, state.out
-        grant = log.applied.grant
+        lease = log.applied.lease
         committed = log.take_committed()
-        roles.observe(parts, grant)
+        roles.observe(parts, lease)
         batch = NO_BATCH
         if log.writes.needed(state.term, state.vote, log.last_index):
             loopback = out.take_loopback()

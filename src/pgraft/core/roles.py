@@ -7,7 +7,7 @@ here: why (see `election`, `messages`). Start reading at `follow`.
 from __future__ import annotations
 
 from pgraft.core.parts import Parts
-from pgraft.core.types import NO_NODE, EventKind, Grant, NodeId, Role, Term
+from pgraft.core.types import NO_NODE, EventKind, LeaseTerms, NodeId, Role, Term
 
 
 def lead(parts: Parts) -> None:
@@ -53,12 +53,14 @@ def settle_membership(parts: Parts) -> None:
         step_down(parts, "no voter any more")
 
 
-def observe(parts: Parts, before: Grant | None) -> None:
-    """Entries, or a snapshot, were applied; `before` is the grant that stood until then."""
-    grant = parts.state.log.applied.grant
-    if grant is not None and grant != before:
-        parts.holder.observe(grant)
-        parts.granter.moved()
+def observe(parts: Parts, before: LeaseTerms) -> None:
+    """Entries, or a snapshot, were applied; `before` are the terms that stood until then."""
+    lease = parts.state.log.applied.lease
+    if lease == before:
+        return
+    parts.granter.applied(before)
+    if lease.grant is not None and lease.grant != before.grant:
+        parts.holder.observe(lease.grant)
 
 
 def tick_leader(parts: Parts, *, paused: bool) -> None:
