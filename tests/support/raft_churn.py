@@ -57,9 +57,10 @@ class Churn:
                 host.lose()
         for host in self._hosts():
             if host.process is not None and host.process.leads:
-                host.process.when_awake(self._change)
+                host.process.when_awake(self.change)
 
-    def _change(self, process: Process) -> None:
+    def change(self, process: Process) -> None:
+        """This leader is asked for some change."""
         config = process.config
         change = self._wanted(config)
         voters = (config.voters | change.promote) - change.demote - change.remove

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from tests.support.raft_calm import may_lose
 from tests.support.raft_host import Host
+from tests.support.raft_hunt import Hunt, change_ttl
 from tests.support.raft_process import Process
 from tests.support.raft_world import MS, World
 
@@ -23,11 +24,13 @@ class Faults:
     of them, over and over, would bring up.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, change: Callable[[Process], None]) -> None:
+        """`change`: makes a leader begin some change of membership."""
         self._world = world
         self._rng = random.Random(f"faults {world.plan.seed}")
         self._over = False
         self._pace_ns = int(self._rng.choice((0.3, 1, 1, 2)) * world.plan.e_ns)
+        self._hunt = Hunt(world, self._rng, change)
         self._menu = self._draw_menu()
 
     def begin(self) -> None:
@@ -36,7 +39,7 @@ class Faults:
 
     def end(self) -> None:
         """Nothing goes wrong from now on; what is broken is repaired by others."""
-        self._over = True
+        self._over = self._hunt.over = True
         self._world.network.heal()
         for host in self._hosts():
             host.store.heal()
@@ -65,11 +68,15 @@ class Faults:
             "bad_disk": self._bad_disk,
             "rot": self._rot,
             "clock": self._clock,
+            "suspect_clock": self._suspect_clock,
+            "ttl": self._ttl,
+            "step_down": self._step_down,
             "transfer": self._transfer,
             "release": self._release,
             "seal": self._seal,
             "link": self._link,
             "all_at_once": self._all_at_once,
+            "hunt": self._hunt.strike,
         }
         wanted = self._world.plan.menu
         chosen = [
@@ -103,7 +110,7 @@ class Faults:
             self._world.later(self._some(0.01, 0.2, 1.5, 4), lambda: self._restart(host))
 
     def _restart(self, host: Host) -> None:
-        if host.process is None and not host.gone:
+        if host.process is None and not host.gone and not self._over:
             host.start()
 
     def _all_at_once(self) -> None:
@@ -190,8 +197,34 @@ class Faults:
 
     def _clock(self) -> None:
         host = self._rng.choice(self._hosts())
+        if host.suspect:
+            return
         limit = int(self._world.plan.timing.drift * 1_000_000)
         host.run_clock_at(self._rng.choice((-limit, limit, self._rng.randint(-limit, limit))))
+
+    def _suspect_clock(self) -> None:
+        """A clock is slewed far beyond the bound; its daemon knows at once, and for long after."""
+        host = self._victim()
+        if host.suspect or host.process is None or host.process.paused_until > self._world.now:
+            return
+        sound = host.clock.ppm
+        host.suspect_clock(True)
+        host.run_clock_at(self._rng.choice((-1, 1)) * self._rng.choice((30_000, 83_000)))
+        until = self._some(1, 6)
+        self._world.later(until, lambda: host.run_clock_at(sound))
+        # What was measured while it ran off is believed for as long as any lease may last.
+        until += 3 * self._world.plan.timing.lease_ttl_ns
+        self._world.later(until, lambda: host.suspect_clock(False))
+        self._world.counts["suspect clocks"] += 1
+
+    def _ttl(self) -> None:
+        for leader in self._leaders():
+            if leader.process is not None:
+                change_ttl(leader.process, self._rng.choice((0.5, 1.0, 2.0)))
+
+    def _step_down(self) -> None:
+        for leader in self._leaders():
+            self._awake(leader, lambda p: p.attempt(lambda raft, now: raft.step_down("asked", now)))
 
     def _transfer(self) -> None:
         to = self._rng.choice(self._hosts()).node

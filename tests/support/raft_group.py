@@ -157,7 +157,8 @@ class Group:
 
     def run(self) -> None:
         """A storm, then calm in which everything must work again."""
-        faults, churn, calm = Faults(self), Churn(self, self.admit), Calm(self)
+        churn, calm = Churn(self, self.admit), Calm(self)
+        faults = Faults(self, churn.change)
         for host in self.hosts.values():
             host.start()
         faults.begin()

@@ -85,6 +85,7 @@ class Host:
         self.process: Process | None = None
         self.gone = False
         self.doubtful = False
+        self.suspect = False
         self._founding = founding
         self.trail.start(founding, store)
 
@@ -117,6 +118,7 @@ class Host:
             released_epoch=self.page.released_epoch,
             since=self.record.since,
         )
+        raft.clock_suspect(self.suspect, self.clock.local(world.now))
         self.process = Process(self, raft)
         if recovered.snapshot is not None:
             self.process.client.machine.restore(recovered.snapshot)
@@ -187,6 +189,14 @@ class Host:
         self.clock.run_at(ppm, self.world.now)
         if self.page.deadline_ns > self.clock.local(self.world.now):
             self._tell_lease()
+
+    def suspect_clock(self, suspect: bool) -> None:
+        """The daemon notices that its clock runs off too much, or that it is sound again."""
+        self.suspect = suspect
+        if self.process is not None:
+            self.process.when_awake(
+                lambda p: (p.attempt(lambda raft, now: raft.clock_suspect(suspect, now)), None)[1]
+            )
 
     def holds(self) -> bool:
         """Whether its server may act as primary now."""

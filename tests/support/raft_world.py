@@ -33,6 +33,10 @@ DEFAULT = Timing()
 """As shipped."""
 
 
+HUNT = ("hunt", "hunt", "bad_network", "release", "seal", "pause")
+"""The menu of a seed that goes for the lease alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One seed's run. `chaos`: how many election timeouts the storm lasts."""
@@ -69,6 +73,7 @@ def drawn(seed: int, *, wal: bool | None = None, chaos: int | None = None) -> Pl
         wal=log if wal is None else wal,
         chaos=length if chaos is None else chaos,
         churn=rng.random() < 0.7,
+        menu=HUNT if rng.random() < 0.2 else None,
         segment_bytes=rng.choice((1 << 12, 1 << 14, 1 << 16)),
     )
 
