@@ -2,6 +2,7 @@
 
 import pytest
 
+from pgraft.core.limits import APPEND_ENTRIES_MAX
 from pgraft.core.types import (
     AppendReply,
     Change,
@@ -143,6 +144,21 @@ class TestLeaving:
         assert lab.leaders() == [1]
         assert [lab.status(n).term for n in (1, 2, 3, 4)] == [term] * 4
 
+    def test_a_removal_that_may_not_be_committed_is_no_reason_to_keep_still(self) -> None:
+        """§4.2.2: 2 needs the vote of 1, whose log is longer; so 1 must be able to win."""
+        lab = led(1, 2)
+        lab.change(1, changed(remove=[1]))
+        while lab[1].config.outgoing:
+            lab.deliver_all()
+        lab.letters.clear()
+        lab.restart(1)
+        assert lab[1].config.voters == {2}
+        assert lab[2].config.outgoing == {1, 2}
+        lab.elapse(6000)
+        assert lab.leaders() == [2]
+        assert lab[2].config.voters == {2}
+        assert told(lab, 1, EventKind.REMOVED) == [""]
+
     def test_a_single_node_cannot_remove_itself(self) -> None:
         assert refused(lambda: led(1).change(1, changed(remove=[1]))) == "last_voter"
 
@@ -155,6 +171,9 @@ class TestSecondLife:
         make(lab, changed(remove=[3]))
         lab.beat(1)
         lab.crash(3)
+        for _ in range(2 * APPEND_ENTRIES_MAX):
+            lab.propose(1)
+            lab.settle()
         lab.elapse(4000)
         return lab
 
