@@ -43,6 +43,9 @@ class Faults:
         self._world.network.heal()
         for host in self._hosts():
             host.store.heal()
+            if host.suspect:
+                host.run_clock_at(0)
+                host.suspect_clock(False)
             if host.process is not None:
                 host.process.paused_until = 0
                 host.process.sync_ns = 2 * MS
@@ -211,10 +214,10 @@ class Faults:
         host.suspect_clock(True)
         host.run_clock_at(self._rng.choice((-1, 1)) * self._rng.choice((30_000, 83_000)))
         until = self._some(1, 6)
-        self._world.later(until, lambda: host.run_clock_at(sound))
+        self._world.later(until, lambda: self._over or host.run_clock_at(sound))
         # What was measured while it ran off is believed for as long as any lease may last.
         until += 3 * self._world.plan.timing.lease_ttl_ns
-        self._world.later(until, lambda: host.suspect_clock(False))
+        self._world.later(until, lambda: self._over or host.suspect_clock(False))
         self._world.counts["suspect clocks"] += 1
 
     def _ttl(self) -> None:

@@ -177,7 +177,7 @@ class Host:
         if holder.epoch > page.epoch:
             page.epoch, page.deadline_ns = holder.epoch, 0
             self.world.later(1, lambda: process.when_awake(lambda p: p.renew()))
-        if holder.epoch != page.epoch or holder.deadline_ns <= page.deadline_ns:
+        if holder.epoch != page.epoch or holder.deadline_ns == page.deadline_ns:
             return
         if holder.deadline_ns > process.now:
             page.deadline_ns = holder.deadline_ns
