@@ -69,6 +69,14 @@ bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
+sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit (docs/simulation.md)
+	$(BIN)/python -m tools.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) \
+	  $(if $(WAL),--wal $(WAL)) $(if $(CHAOS),--chaos $(CHAOS))
+
+mutants: setup ## put known bugs into pgraft, one at a time: the simulation must notice each
+	$(BIN)/python -m tools.mutants $(MUTANT)
+
 pins: setup ## resolve requirements/*.txt again, within pyproject.toml
 	$(BIN)/python -m venv --clear .cache/pins
 	.cache/pins/bin/python -m pip -qq install pip-tools

@@ -37,7 +37,9 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="how many seeds, counting up")
     parser.add_argument("--minutes", type=float, help="as many seeds as can be begun in this time")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--wal", type=int, choices=(0, 1), help="1: the log's real code; else drawn")
+    parser.add_argument(
+        "--wal", type=int, choices=(0, 1), help="1: the log's real code; else drawn"
+    )
     parser.add_argument("--chaos", type=int, help="length of the storm in election timeouts")
     return parser.parse_args(argv)
 
@@ -50,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         minutes, runs = (1.0, None) if chosen.seed is None else (None, 1)
     first = chosen.seed if chosen.seed is not None else int(time.time())
     wal = None if chosen.wal is None else bool(chosen.wal)
-    seeds: Iterator[int] = itertools.count(first) if runs is None else iter(range(first, first + runs))
+    seeds: Iterator[int] = (
+        itertools.count(first) if runs is None else iter(range(first, first + runs))
+    )
     tasks = (Task(seed=seed, wal=wal, chaos=chosen.chaos) for seed in seeds)
     totals, failures, started = Totals(), 0, time.monotonic()
 
@@ -73,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 def _report(totals: Totals, first: int, seconds: float, *, everything: bool) -> None:
     print(
         f"{totals.runs} seeds from {first} on in {seconds:.0f} s, "
-        f"{totals.counts['simulated ms'] / 3_600_000:.2f} simulated hours, no property broken in them"
+        f"{totals.counts['simulated ms'] / 3_600_000:.2f} simulated hours, nothing broken in them"
     )
     per_minute = 60 / totals.cpu_s if totals.cpu_s else 0.0
     for name, title in HEADLINES:

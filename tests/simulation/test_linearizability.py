@@ -89,16 +89,17 @@ def by_trying_everything(history: list[Operation]) -> bool:
 
 
 def explains(order: tuple[Operation, ...]) -> bool:
-    state: int | None = 0
+    state = 0
     for place, operation in enumerate(order):
         if any(
             later.returned is not None and later.returned < operation.asked
             for later in order[place:]
         ):
             return False
-        state = step(state, operation)
-        if state is None:
+        following = step(state, operation)
+        if following is None:
             return False
+        state = following
     return True
 
 

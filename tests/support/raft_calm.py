@@ -1,4 +1,4 @@
-"""The second half of a run: faults are frozen to a connected quorum, and everything must work again.
+"""The second half of a run: faults are frozen to a connected quorum; all must work again.
 
 Lives here: who is left out, what is demanded and within which time. Must not live here: the storm
 (see `raft_faults`). Start reading at `Calm.begin`.
@@ -64,9 +64,7 @@ class Calm:
         if config.outgoing:
             return f"the end of a change of membership: {config}"
         behind = {
-            node
-            for node in all_members(config) & self.core
-            if self._machine(node) < self._target
+            node for node in all_members(config) & self.core if self._machine(node) < self._target
         }
         if behind:
             return f"{self._target} on {nodes(behind)}"

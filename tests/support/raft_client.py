@@ -95,7 +95,7 @@ class Client:
         self._daemon.ask_read(context)
 
     def read_done(self, read: ReadDone) -> None:
-        """The core answers a read; its value is taken once everything up to its index is applied."""
+        """The core answers a read; its value is taken once all up to its index is applied."""
         key, operation, _ = self._reads[read.context]
         if read.index is None:
             del self._reads[read.context]
@@ -133,5 +133,3 @@ class Client:
             self._histories.end(key, operation, None)
         self._calls.clear()
         self._reads.clear()
-
-

@@ -19,9 +19,7 @@ class DriftingClock:
 
     def true(self, local_ns: int) -> int:
         """The first true time at which the node reads at least `local_ns`, at this rate."""
-        return self._true_ns - (
-            (self._local_ns - local_ns) * _MILLION // (_MILLION + self.ppm)
-        )
+        return self._true_ns - ((self._local_ns - local_ns) * _MILLION // (_MILLION + self.ppm))
 
     def run_at(self, ppm: int, true_ns: int) -> None:
         """From now on run at another rate. The clock never jumps."""

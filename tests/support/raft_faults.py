@@ -104,7 +104,9 @@ class Faults:
 
     def _some(self, *multiples: float) -> int:
         """A time around one of these multiples of E."""
-        return int(self._rng.choice(multiples) * self._rng.uniform(0.5, 1.5) * self._world.plan.e_ns)
+        return int(
+            self._rng.choice(multiples) * self._rng.uniform(0.5, 1.5) * self._world.plan.e_ns
+        )
 
     def _crash(self) -> None:
         host = self._victim()
@@ -214,10 +216,10 @@ class Faults:
         host.suspect_clock(True)
         host.run_clock_at(self._rng.choice((-1, 1)) * self._rng.choice((30_000, 83_000)))
         until = self._some(1, 6)
-        self._world.later(until, lambda: self._over or host.run_clock_at(sound))
+        self._world.later(until, lambda: None if self._over else host.run_clock_at(sound))
         # What was measured while it ran off is believed for as long as any lease may last.
         until += 3 * self._world.plan.timing.lease_ttl_ns
-        self._world.later(until, lambda: self._over or host.suspect_clock(False))
+        self._world.later(until, lambda: None if self._over else host.suspect_clock(False))
         self._world.counts["suspect clocks"] += 1
 
     def _ttl(self) -> None:
@@ -255,6 +257,4 @@ class Faults:
 
     def _awake(self, host: Host, action: Callable[[Process], object]) -> None:
         if host.process is not None:
-            host.process.when_awake(lambda process: (action(process), None)[1])
-
-
+            host.process.when_awake(action)

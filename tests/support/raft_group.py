@@ -115,11 +115,11 @@ class Group:
         self.hosts: dict[NodeId, Host] = {}
         self.load = Load(self)
         self.trace = 0
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._queue: list[tuple[int, int, Callable[[], object]]] = []
         self._queued = 0
         self._found()
 
-    def later(self, delay_ns: int, action: Callable[[], None]) -> None:
+    def later(self, delay_ns: int, action: Callable[[], object]) -> None:
         """Run an action after a delay in true time."""
         self._queued += 1
         heapq.heappush(self._queue, (self.now + delay_ns, self._queued, action))

@@ -74,8 +74,6 @@ class Histories(Checker):
             self._counts["operations"] += len(operations)
             try:
                 if not linearizable(operations):
-                    raise CheckFailed(
-                        f"register {key} is not linearizable:\n{explain(operations)}"
-                    )
+                    raise CheckFailed(f"register {key} is not linearizable:\n{explain(operations)}")
             except Undecided:
                 self._counts["undecided"] += 1

@@ -1,4 +1,4 @@
-"""A simulated host: what outlives its daemon, a clock of its own, and how the daemon starts and dies.
+"""A simulated host: what outlives its daemon, its clock, and how the daemon starts and dies.
 
 Lives here: `Host`, the page of its server, the trail of its configurations. Must not live here: the
 daemon's loop (see `raft_process`), faults (see `raft_faults`). Start reading at `Host.start`.
@@ -156,14 +156,12 @@ class Host:
     def propose(self, data: bytes, origin: Origin) -> None:
         """A command arrives that another member sent to us as its leader."""
         if self.process is not None:
-            self.process.when_awake(lambda p: (p.propose(data, origin), p.pump())[1])
+            self.process.when_awake(lambda process: process.take(data, origin))
 
     def link(self, peer: NodeId, up: bool) -> None:
         """The transport saw a connection break or come back."""
         if self.process is not None:
-            self.process.when_awake(
-                lambda p: (p.attempt(lambda raft, now: raft.link(peer, up, now)), None)[1]
-            )
+            self.process.when_awake(lambda p: p.attempt(lambda raft, now: raft.link(peer, up, now)))
 
     def fence(self, epoch: int) -> None:
         """Never to be primary of this epoch again; promised on disk."""
@@ -195,7 +193,7 @@ class Host:
         self.suspect = suspect
         if self.process is not None:
             self.process.when_awake(
-                lambda p: (p.attempt(lambda raft, now: raft.clock_suspect(suspect, now)), None)[1]
+                lambda p: p.attempt(lambda raft, now: raft.clock_suspect(suspect, now))
             )
 
     def holds(self) -> bool:

@@ -19,7 +19,6 @@ from tests.support.raft_host import Host
 from tests.support.raft_process import Process
 from tests.support.raft_world import World
 
-
 SLEWED_PPM = 83_000
 """How much a common time daemon lets a clock run off at most."""
 
@@ -27,9 +26,7 @@ SLEWED_PPM = 83_000
 class Hunt:
     """`change`: makes a leader begin some change of membership."""
 
-    def __init__(
-        self, world: World, rng: random.Random, change: Callable[[Process], None]
-    ) -> None:
+    def __init__(self, world: World, rng: random.Random, change: Callable[[Process], None]) -> None:
         self._world = world
         self._rng = rng
         self._change = change
@@ -47,7 +44,11 @@ class Hunt:
             self._set_clocks(holder)
         if rng.random() < 0.2 and not holder.suspect:
             self._slew(holder)
-        self._at(rng.choice((0, 0.02, 0.5)), lambda: self._cut_off(holder))
+        if rng.random() < 0.3:
+            # What is under way when the cut comes arrives all the same, and late.
+            world.network.slow = 0.7
+            self._at(1, self._speed_up)
+        self._at(rng.choice((0, 0.02, 0.5, 1)), lambda: self._cut_off(holder))
         blows = [self._topple, self._topple, self._topple]
         blows += [self._restart_voter, self._begin_change, self._change_ttl, self._hurry]
         spread = rng.choice((0.05, 0.5, 3))
@@ -56,7 +57,7 @@ class Hunt:
         if rng.random() < 0.3:
             self._at(rng.uniform(1, 4), lambda: self._release(holder))
 
-    def _at(self, multiple: float, action: Callable[[], None]) -> None:
+    def _at(self, multiple: float, action: Callable[[], object]) -> None:
         def act() -> None:
             if not self.over:
                 action()
@@ -91,6 +92,9 @@ class Hunt:
         timing = self._world.plan.timing
         ttl = timing.lease_ttl_ns / timing.election_ns
         self._at(ttl * self._rng.uniform(0.5, 1.6), self._world.network.cuts.clear)
+
+    def _speed_up(self) -> None:
+        self._world.network.slow = 0.0
 
     def _leaders(self) -> list[Process]:
         return [h.process for h in self._hosts() if h.process is not None and h.process.leads]

@@ -16,6 +16,7 @@ from pgraft.core.types import (
     Config,
     EventKind,
     Grant,
+    Index,
     Message,
     NodeId,
     Origin,
@@ -120,6 +121,11 @@ class Process:
         except ProposalRefused as refused:
             self.host.world.counts[f"refused {refused.reason}"] += 1
 
+    def take(self, data: bytes, origin: Origin) -> None:
+        """A command that another member sent here."""
+        self.propose(data, origin)
+        self.pump()
+
     def ask_read(self, context: int) -> None:
         """Ask for a linearizable read."""
         self.host.world.watch.emit(ReadAsked(self.host.node, context))
@@ -151,9 +157,7 @@ class Process:
         except ProposalRefused:
             return
         machine, world = self.client.machine, self.host.world
-        world.watch.emit(
-            Snapped(self.host.node, snapshot, machine.digest, False, machine.applied)
-        )
+        world.watch.emit(Snapped(self.host.node, snapshot, machine.digest, False, machine.applied))
         world.counts["snapshots taken"] += 1
         self._queue(snapshot)
 
@@ -167,7 +171,7 @@ class Process:
             self._perform(ready)
         raise AssertionError("the core does not come to rest")
 
-    def when_awake(self, action: Callable[[Process], None]) -> None:
+    def when_awake(self, action: Callable[[Process], object]) -> None:
         """Run an action now, or when the pause is over; never in a dead process."""
         if self.dead:
             return
@@ -206,7 +210,7 @@ class Process:
                 host.node,
                 self.leads,
                 ready.truncate_from,
-                log.term_at(first - 1) if first is not None else None,
+                log.term_at(Index(first - 1)) if first is not None else None,
                 ready.entries,
                 host.store.durable,
             )
@@ -277,9 +281,7 @@ class Process:
         host, world, state = self.host, self.host.world, self.raft._parts.state
         config, disks, leads = self.config, world.disks(), self.leads
         for entry in ready.committed:
-            world.watch.emit(
-                Applied(host.node, state.term, leads, entry, config, disks)
-            )
+            world.watch.emit(Applied(host.node, state.term, leads, entry, config, disks))
             self.client.apply(entry)
         world.counts["applied"] += len(ready.committed)
         if leads:
@@ -332,5 +334,3 @@ class Process:
         """Ask for one more ttl, if an epoch is held."""
         self.raft.holder.renew(self.now)
         self.pump()
-
-

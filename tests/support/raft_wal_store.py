@@ -136,9 +136,9 @@ class WalStore:
             self.durable.last_index,
         ):
             raise Refused("rot in the last record: it forgot what it had promised")
-        assert all(
-            image.term_at(e.index) in (e.term, None) for e in self.durable.entries
-        ), "rot changed the log and went unnoticed"
+        assert all(image.term_at(e.index) in (e.term, None) for e in self.durable.entries), (
+            "rot changed the log and went unnoticed"
+        )
         self.durable = image
         self._rotten = False
 

@@ -90,7 +90,7 @@ class World(Protocol):
     histories: Histories
     hosts: dict[NodeId, Host]
 
-    def later(self, delay_ns: int, action: Callable[[], None]) -> None:
+    def later(self, delay_ns: int, action: Callable[[], object]) -> None:
         """Run an action after a delay in true time."""
         ...
 

@@ -171,11 +171,11 @@ class ReadAsked(NamedTuple):
 
 
 class ReadDone(NamedTuple):
-    """It may be served at `index`; None: it could not be confirmed."""
+    """It may be served once `needed` is applied; None: it could not be confirmed."""
 
     node: NodeId
     context: int
-    index: Index | None
+    needed: Index | None
 
 
 Handler: TypeAlias = Callable[[Any], None]

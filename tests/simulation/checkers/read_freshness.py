@@ -34,8 +34,8 @@ class ReadFreshness(Checker):
         self._asked[asked.node, asked.context] = self._newest
 
     def _on_done(self, done: ReadDone) -> None:
-        needed = self._asked.pop((done.node, done.context))
-        if done.index is not None and done.index < needed:
+        newest = self._asked.pop((done.node, done.context))
+        if done.needed is not None and done.needed < newest:
             raise CheckFailed(
-                f"node {done.node} may read at {done.index}, but {needed} was applied before"
+                f"node {done.node} may read at {done.needed}, but {newest} was applied before"
             )
