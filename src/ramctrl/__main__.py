@@ -59,10 +59,14 @@ def root(
         int | None, typer.Option(min=1, max=65535, help="Its http_port. (default 8008)")
     ] = None,
     api_url: Annotated[
-        str | None, typer.Option("--api-url", "-u", help="http://host:port in one.")
+        str | None,
+        typer.Option("--api-url", "-u", help="http://host:port or https://host:port in one."),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File that holds the daemon's http_auth_token.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Ask by HTTPS; authority of the daemons' certificates.")
     ] = None,
     timeout: Annotated[
         float | None,
@@ -87,6 +91,7 @@ def root(
         token_file=token_file,
         timeout_s=timeout,
         config=config,
+        ca_file=ca_file,
         format=form or (Format.JSON if json else Format.TABLE if table else None),
     )
     settings = load(given)

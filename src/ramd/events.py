@@ -70,6 +70,27 @@ class ConfigWarning(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsPortTaken(Event):
+    level = ERROR
+    template = "no metrics on a port of their own: {why}; http_port serves them at /metrics"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateLoaded(Event):
+    template = "TLS: the certificate of {cert_file} is in force, until {until}"
+    cert_file: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRefused(Event):
+    level = ERROR
+    template = "TLS: the files were not taken, the old ones stay in force: {why}"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopPaused(Event):
     level = WARNING
     template = "the control loop stood still for {gap_ms} ms: hearing the others before judging"

@@ -19,7 +19,8 @@ from pathlib import Path
 from ramd import events
 from ramd.assembly import Surroundings
 from ramd.config.model import Config
-from ramd.domain.errors import Refused
+from ramd.config.tls import TlsFault, TlsFindings, TlsPaths, examine
+from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import Member
 from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
@@ -66,6 +67,8 @@ class Phase:
     status: DaemonStatus = DaemonStatus.RUNNING
     finishing: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    certificate: TlsFindings | None = None
+    """Of the TLS files in force."""
 
 
 class Host:
@@ -74,7 +77,7 @@ class Host:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.runtime: Runtime | None = None
-        self._phase = Phase()
+        self._phase = Phase(certificate=_certificate(daemon.config))
         self._life: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._picture = self._draw()
@@ -159,6 +162,12 @@ class Host:
             await asyncio.wait({life})
         self._set(Stage.CLUSTERLESS)
 
+    def renew_tls(self, files: TlsPaths, found: TlsFindings) -> None:
+        """Use these files, already examined, for every connection between daemons made from now
+        on. Raises ConfigError; the old ones stay in force then."""
+        self._phase.certificate = found
+        self._picture = self._draw()
+
     def stopping(self) -> None:
         """The daemon is about to end."""
         self._phase.status = DaemonStatus.STOPPING
@@ -193,6 +202,7 @@ class Host:
 
     def _draw(self) -> Snapshot:
         config, phase, runtime = self.daemon.config, self._phase, self.runtime
+        certificate = phase.certificate
         facts = DaemonFacts(
             version=self.daemon.version,
             node_id=config.node_id,
@@ -203,6 +213,7 @@ class Host:
             forming_text=phase.forming_text,
             lease_ttl_ms=config.primary_lease_ttl_ms,
             authentication=config.auth_method,
+            certificate_until_unix_s=certificate.until_unix_s if certificate else None,
         )
         if runtime is None:
             return Snapshot(taken_ns=self.now_ns(), daemon=facts)
@@ -238,6 +249,16 @@ class Host:
         else:
             mark = {"cluster_name": name, "at": stamp(), "by": removal.requested_by}
             (state_dir / DESTROYED_MARK).write_text(json.dumps(mark) + "\n")
+
+
+def _certificate(config: Config) -> TlsFindings | None:
+    """Of the files that the daemon starts with. Raises ConfigError if they cannot be used."""
+    if config.tls is None:
+        return None
+    try:
+        return examine(config.tls)
+    except TlsFault as fault:
+        raise ConfigError(fault.wrong, field=fault.field, hint=fault.right) from fault
 
 
 def finished(heard: Heard | None, now_ns: int) -> bool:

@@ -81,7 +81,7 @@ class RamdService:
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
-        formation.check(plans, account, config.http_port)
+        formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)
         made = formation.Made()
         try:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from ramd.config.model import Config
 from ramd.config.problem import Problem
 from ramd.config.secret_file import SecretFileError, read_secret
+from ramd.config.tls import TlsFault, examine
 
 PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "pg_waldump")
 SECRET_CHARACTERS_MIN = 16
@@ -126,12 +127,23 @@ def _group(config: Config) -> Iterator[Problem]:
         )
 
 
+def _tls(config: Config) -> Iterator[Problem]:
+    """Certificate, key and authority are tried out together."""
+    if config.tls is None:
+        return
+    try:
+        examine(config.tls)
+    except TlsFault as fault:
+        yield Problem(fault.field, fault.wrong, fault.right)
+
+
 HOST_RULES: tuple[Rule, ...] = (
     (("postgresql_bin_dir",), _programs),
     (("postgresql_data_dir", "state_dir", "postgresql_log_dir"), _directories),
     (("working_directory",), _working_directory),
     (("log_file", "pid_file"), _parents),
     (("cluster_secret_file",), _secret),
+    (("ssl_enabled", "ssl_cert_file", "ssl_key_file", "ssl_ca_file"), _tls),
     (("daemon_user",), _user),
     (("daemon_group",), _group),
 )

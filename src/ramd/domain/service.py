@@ -47,6 +47,8 @@ class DaemonFacts:
     """How clients by TCP prove who they are to PostgreSQL: "trust" or "scram-sha-256"."""
     lease_ttl_ms: int = 3_000
     """Judges liveness: a control loop that has not turned for longer is not alive."""
+    certificate_until_unix_s: float | None = None
+    """When the certificate in force expires; None: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

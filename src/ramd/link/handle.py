@@ -21,6 +21,7 @@ from ramd.domain.errors import (
     Unavailable,
 )
 from ramd.domain.model import ClusterState
+from ramd.link.facts import Facts
 from ramd.link.lease import LeaseKeeper
 from ramd.link.state_copy import StateCopy
 
@@ -41,6 +42,7 @@ class Link:
         *,
         ttl_ns: int,
         clock: Callable[[], int],
+        facts: Facts,
     ) -> None:
         self._node = node
         self._channel = channel
@@ -48,12 +50,12 @@ class Link:
         self._ttl_ns = ttl_ns
         self._clock = clock
         self._keeper = LeaseKeeper(node)
-        self._me = int(node.node)
+        self._facts = facts
         self._leading_since_ns = 0
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""
-        if node_id == self._me:
+        if node_id == int(self._node.node):
             self._leading_since_ns = self._clock()
         self._keeper.turn()
 
@@ -67,7 +69,7 @@ class Link:
         status = self._node.status()
         leading = status.role is Role.LEADER  # Raft's word
         return GroupStatus(
-            me=self._me,
+            me=int(self._node.node),
             coordinator=int(status.leader) or None,  # Raft's word
             is_coordinator=leading,
             ready=leading and self._copy.term == status.term,
@@ -81,6 +83,7 @@ class Link:
             messages_taken=status.messages_taken,
             heartbeats_sent=status.heartbeats_sent,
             elections_begun=status.elections_begun,
+            raft=self._facts.now(self._node),
         )
 
     def state(self) -> ClusterState:

@@ -23,6 +23,7 @@ from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk, StorageE
 from ramd import events
 from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
+from ramd.link.facts import Facts
 from ramd.link.handle import Link
 from ramd.link.lease import RENEWALS_PER_TTL
 from ramd.link.state_copy import StateCopy
@@ -95,6 +96,7 @@ class Membership:
         """Recover and start this member. `woken` is called whenever something changes that a
         decision depends on. Raises ConfigError if its storage cannot be used."""
         loop = asyncio.get_running_loop()
+        facts = Facts(self._channel)
 
         def changed(granted: bool) -> None:
             # The lease of a new holder should stand as soon as it can.
@@ -103,6 +105,7 @@ class Membership:
             woken()
 
         def on_event(event: CoreEvent) -> None:
+            facts.happened(event)
             if event.kind in WAKING:
                 woken()
 
@@ -121,7 +124,12 @@ class Membership:
             raise ConfigError(str(error)) from error
         self._node = node
         self._link = Link(
-            node, self._channel, copy, ttl_ns=self._options.timing.lease_ttl_ns, clock=clock
+            node,
+            self._channel,
+            copy,
+            ttl_ns=self._options.timing.lease_ttl_ns,
+            clock=clock,
+            facts=facts,
         )
         self.cluster_id = identity.cluster_id
         node.start()

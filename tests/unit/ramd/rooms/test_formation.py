@@ -47,7 +47,7 @@ def listing(root: Path) -> list[str]:
 
 
 def checked(config: Config, plans: tuple[NodePlan, ...]) -> None:
-    check(plans, choose_account(config.postgresql_data_dir), config.http_port)
+    check(plans, choose_account(config.postgresql_data_dir), frozenset({config.http_port}))
 
 
 def test_each_port_counts_up_from_node_1(tmp_path: Path) -> None:
