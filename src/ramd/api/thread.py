@@ -28,8 +28,6 @@ from ramd.api.serve import Ingredients
 DRAIN_S = 2
 """How long answers under way may take once the server stops."""
 LOOK_S = 1.0
-LAST_S = 0.01
-"""A connection accepted in the last moment sees its end in this time."""
 
 
 class PatientServer(uvicorn.Server):
@@ -118,6 +116,5 @@ async def serve(doors: Sequence[Door], order: Order) -> None:
             await asyncio.sleep(0.005)  # ends with start-up or its failure
         order.settle(served=all(d.server.started for d in doors))
         await serving
-        await asyncio.sleep(LAST_S)
     finally:
         order.detach()
