@@ -19,7 +19,7 @@ from ramd.config.model import Config
 from ramd.config.secret_file import SecretFileError, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
-from ramd.domain.fence import Fence
+from ramd.domain.fence import Fence, Preload
 from ramd.domain.model import Member
 from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
@@ -89,7 +89,7 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
     site.prepare()
     store = LocalStore.load(config.state_dir)
     try:
-        fence, preload = await asyncio.to_thread(open_fence, _wanted(around, site))
+        fence, preload = await _open_fence(_wanted(around, site))
     except BaseException:
         _leave_server_watched(config, store)
         raise
@@ -99,6 +99,19 @@ async def assemble(around: Surroundings, calls: Calls) -> Organs:
         if not fence.bind(_postmaster_pid(config) or 0):
             _leave_server_watched(config, store)
         fence.close()
+        raise
+
+
+async def _open_fence(wanted: Wanted) -> tuple[Fence, Preload | None]:
+    """`open_fence` in a thread. A thread cannot be cancelled: what it still opens is given back, or
+    the page would stay locked by this daemon and its next try would find it in use."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_fence, wanted))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait({opening})  # bounded: a build of the extension at most
+        if opening.exception() is None:
+            opening.result()[0].close()
         raise
 
 
