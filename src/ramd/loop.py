@@ -15,7 +15,7 @@ from ramd.coordinator import Coordinator, definite
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Directive, LocalFacts
 from ramd.domain.fence import Fence
-from ramd.domain.observation import Heard, Observation
+from ramd.domain.observation import Heard, Observation, RaftMark
 from ramd.execute.executor import Executor
 from ramd.execute.local import LocalStore
 from ramd.link import Link
@@ -91,12 +91,18 @@ class ControlLoop:
     def beat(self, now_ns: int) -> int:
         """One turn; returns when the next is due at the latest (own ns)."""
         parts = self._parts
-        lease = parts.consensus.lease()
+        lease, status = parts.consensus.lease(), parts.consensus.status()
         observation = parts.observer.observation(
             now_ns,
             standing=parts.executor.standing(),
             lease=lease,
-            loop_lag_ms=parts.consensus.status().loop_lag_ms,
+            loop_lag_ms=status.loop_lag_ms,
+            raft=RaftMark(
+                role=status.raft_role,
+                term=status.term,
+                commit_index=status.commit_index,
+                applied_index=status.applied_index,
+            ),
         )
         self._news |= parts.coordinator.hear(observation, now_ns)
         wake_ns = parts.coordinator.beat(now_ns)
