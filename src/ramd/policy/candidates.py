@@ -196,6 +196,9 @@ def _barred(view: ClusterView, node_id: int) -> str:
     if node_id == present(view).node_id:
         return ""
     member = view.state.member(node_id)
+    order = view.state.departure(node_id)
+    if order is not None and order.successor is None:
+        return "is being removed"
     if member is not None and member.nofailover:
         return "is tagged nofailover"
     if not view.state.settings.auto_failover_enabled and handover(view) is None:

@@ -18,9 +18,17 @@ from pgraft.core.types import (
     NodeId,
     Term,
 )
-from pgraft.identity import Founder, FoundingMember, FoundingRecord, Identity, Stage
+from pgraft.identity import (
+    Founder,
+    FoundingMember,
+    FoundingRecord,
+    Identity,
+    JoinAnswer,
+    JoinRequest,
+    Stage,
+)
 from pgraft.net import connection as connections
-from pgraft.net import tcp
+from pgraft.net import listener as listeners
 from pgraft.net.tcp import Address, TcpOptions, TcpTransport, addresses, parse_address
 from pgraft.net.transport import ListenError, Peer, Refusal
 from pgraft.wire import Cast, Frame, encode
@@ -38,6 +46,10 @@ class Sink:
     links: list[tuple[NodeId, bool]] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    asked: list[JoinRequest] = field(default_factory=list)
+    answer: JoinAnswer = field(default_factory=lambda: JoinAnswer.pending("not yet"))
+    confirmed: dict[NodeId, tuple[Term, Index]] = field(default_factory=dict)
+    durable: tuple[Term, Index] | None = None
 
     def on_frame(self, sender: NodeId, frame: Frame) -> None:
         self.frames.append((sender, frame))
@@ -50,6 +62,20 @@ class Sink:
 
     def on_refused(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
+
+    def on_join(self, request: JoinRequest) -> JoinAnswer:
+        self.asked.append(request)
+        return self.answer
+
+    def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+        return (term, index) < self.confirmed.get(peer, (Term(0), Index(0)))
+
+    @property
+    def host(self) -> "Sink":
+        return self
+
+    def held(self) -> tuple[Term, Index] | None:
+        return self.durable
 
     def codes(self) -> set[str]:
         return {refusal.code for refusal in self.refusals}
@@ -165,7 +191,6 @@ Alter = Callable[[Identity], Identity]
 WRONG: dict[str, Alter] = {
     "cluster_name": lambda i: replace(i, cluster_name="test"),
     "cluster_id": lambda i: replace(i, record=replace(_record(i), cluster_id="d" * 32)),
-    "member_list": lambda i: replace(i, record=replace(_record(i), members=_record(i).members[:2])),
     "member_uuid": lambda i: replace(i, uuid="f" * 32),
     "formed_group": lambda i: replace(i, stage=Stage.BLANK, record=None),
 }
@@ -312,7 +337,7 @@ async def test_who_says_nothing_is_cut_off(net: Net, monkeypatch: pytest.MonkeyP
 
 
 async def test_strangers_cannot_take_all_places(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "UNPROVEN_MAX", 2)
+    monkeypatch.setattr(listeners, "UNPROVEN_MAX", 2)
     await net.start(1)
     opened = [await asyncio.open_connection("127.0.0.1", net.ports[0]) for _ in range(3)]
     async with asyncio.timeout(DEADLINE_S):

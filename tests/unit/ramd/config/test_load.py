@@ -267,8 +267,6 @@ OTHER_VALUES: dict[str, str] = {
     "cpu_limit_percent": "50",
     "profiling_enabled": "true",
     "connection_pool_size": "20",
-    "join": "db1",
-    "join_token_file": "/etc/ramd/token",
 }
 
 
