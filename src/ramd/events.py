@@ -70,6 +70,41 @@ class ConfigWarning(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumRecovery(Event):
+    level = ERROR
+    template = (
+        "{actor} has this node go on alone: it leaves its group and founds another one; for ever"
+        " refused from now on: {lost}"
+    )
+    actor: str
+    lost: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumRecovered(Event):
+    level = WARNING
+    template = (
+        "a group of this node alone, {cluster_id}, goes on where the old one's log ended here:"
+        " index {last_index}, term {term}"
+    )
+    cluster_id: str
+    last_index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherGroup(Event):
+    level = ERROR
+    template = (
+        "node {node} belongs to another group of this cluster's name ({why}). If it went on without"
+        " this node (quorum recover), this one has to join anew: stop the daemon and the server,"
+        " move the state directory aside, then `ramctrl nodes add` there"
+    )
+    node: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsPortTaken(Event):
     level = ERROR
     template = "no metrics on a port of their own: {why}; http_port serves them at /metrics"

@@ -168,6 +168,27 @@ class Host:
         self._phase.certificate = found
         self._picture = self._draw()
 
+    async def reform(self, work: Callable[[], None]) -> None:
+        """Leave the group, have `work` change what is stored of it, and enter again; the server is
+        not touched. `work` runs in a thread. If it fails, the group is entered as it was.
+
+        Raises what `work` and `enter` raise; if there is no way back, the daemon ends as well.
+        """
+        runtime = self.runtime
+        assert runtime is not None, "in no group"
+        secret_file = runtime.secret_file
+        await self.end()
+        self._set(Stage.FORMING, "the group is made anew")
+        try:
+            await asyncio.to_thread(work)
+        finally:
+            self._set(Stage.CLUSTERLESS)
+            try:
+                await self.enter((), secret_file)
+            except BaseException:
+                self.daemon.stop("its group cannot be entered again")
+                raise
+
     def stopping(self) -> None:
         """The daemon is about to end."""
         self._phase.status = DaemonStatus.STOPPING

@@ -70,6 +70,8 @@ class RaftFacts:
     applied_index: int
     last_index: int
     voters: tuple[int, ...]
+    group_id: str = ""
+    """The group's own id, which members prove to each other."""
     outgoing: tuple[int, ...] = ()
     """Not empty while a joint change is under way: the voters that it leaves."""
     learners: tuple[int, ...] = ()
@@ -84,6 +86,8 @@ class RaftFacts:
     loop_lag_max_ms: int = 0
     transfer_to: int | None = None
     """To whom coordination is being handed over."""
+    longest_ttl_ms: int = 0
+    """The longest lease that this member has seen granted; 0: none."""
     counts: Counts = Counts()
 
     @property

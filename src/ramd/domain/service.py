@@ -13,6 +13,7 @@ from typing import Protocol
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
+from ramd.domain.quorum import RecoverRequest, RecoverResult
 
 
 class DaemonStatus(StrEnum):
@@ -234,3 +235,7 @@ class Service(Protocol):
     ) -> RemoveNodeResult: ...
 
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...
+
+    async def recover_quorum(
+        self, request: RecoverRequest, *, timeout_s: float
+    ) -> RecoverResult: ...

@@ -19,8 +19,9 @@ NS_PER_MS = 1_000_000
 class Facts:
     """Hears the core's events and makes `RaftFacts` on demand."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, group_id: str) -> None:
         self._channel = channel
+        self._group_id = group_id
         self._elections: Counter[str] = Counter()
 
     def happened(self, event: CoreEvent) -> None:
@@ -39,6 +40,7 @@ class Facts:
             commit_index=int(status.commit),
             applied_index=int(status.applied),
             last_index=int(status.last_index),
+            group_id=self._group_id,
             voters=_ids(config.voters),
             outgoing=_ids(config.outgoing),
             learners=_ids(learners),

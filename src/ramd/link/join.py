@@ -96,7 +96,7 @@ class Membership:
         """Recover and start this member. `woken` is called whenever something changes that a
         decision depends on. Raises ConfigError if its storage cannot be used."""
         loop = asyncio.get_running_loop()
-        facts = Facts(self._channel)
+        facts = Facts(self._channel, identity.cluster_id)
 
         def changed(granted: bool) -> None:
             # The lease of a new holder should stand as soon as it can.
