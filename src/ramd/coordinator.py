@@ -162,6 +162,7 @@ class Coordinator:
             last_transfer_ns=self._past.last_transfer_ns,
             ready=status.ready,
             memory=self._past.memory,
+            voting=status.voting,
         )
 
     def _enter(self, status: GroupStatus, now_ns: int) -> Tenure:

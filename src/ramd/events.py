@@ -578,6 +578,17 @@ class NodeRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRegressed(Event):
+    level = ERROR
+    template = (
+        "node {peer} refuses this node: it holds less than it once confirmed ({what}); its disk was"
+        " set back or copied: remove it and add it again"
+    )
+    peer: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StaysRemoved(Event):
     level = ERROR
     template = "{advice}"

@@ -272,5 +272,3 @@ def _serves(picture: Snapshot) -> bool:
     seen = own.observation
     opened = seen.epoch_opened == reign.epoch and seen.role is ServerRole.PRIMARY
     return opened and seen.accepting and not seen.fenced
-
-

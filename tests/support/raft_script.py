@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pgraft.core.types import ProposalRefused
-from tests.support.raft_lab import MS, START_NS, Lab, Letter, recovered
+from tests.support.raft_lab import MS, START_NS, Lab, recovered
+from tests.support.raft_member import Letter
 from tests.support.raft_show import show_entry
 from tests.support.raft_store import Image
 

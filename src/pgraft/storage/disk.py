@@ -78,6 +78,14 @@ class Disk(Protocol):
         """`name` holds exactly `data`, durably, or (after a crash) what it held before."""
         ...
 
+    def rename(self, name: str, new: str) -> None:
+        """The file is called `new` from now on, durably. What was called so before is gone."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """There is no such file any more, durably. Does nothing if there was none."""
+        ...
+
 
 class _OsFile:
     __slots__ = ("_fd",)
@@ -165,6 +173,14 @@ class OsDisk:
         finally:
             os.close(fd)
         tmp.rename(self._directory / name)
+        _sync_directory(self._directory)
+
+    def rename(self, name: str, new: str) -> None:
+        (self._directory / name).rename(self._directory / new)
+        _sync_directory(self._directory)
+
+    def remove(self, name: str) -> None:
+        (self._directory / name).unlink(missing_ok=True)
         _sync_directory(self._directory)
 
 

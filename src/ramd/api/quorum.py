@@ -72,9 +72,9 @@ class QuorumHandlers:
 
 def add_quorum_routes(router: APIRouter, handlers: QuorumHandlers) -> None:
     """The documented routes."""
-    router.get(
-        "/quorum/status", tags=["quorum"], response_model=Success[views.QuorumStatusData]
-    )(handlers.status)
+    router.get("/quorum/status", tags=["quorum"], response_model=Success[views.QuorumStatusData])(
+        handlers.status
+    )
     router.post(
         "/quorum/recover",
         tags=["quorum"],

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pgraft.core.types import CoreEvent, EventKind, NodeId
+from pgraft.core.types import Config, CoreEvent, EventKind, NodeId
 from pgraft.net.channel import Channel
 from pgraft.node import Node, NodeStatus
 from ramd.domain.raft import Counts, PeerFacts, RaftFacts
+from ramd.link.removal import RemovalWatch
 
 NS_PER_MS = 1_000_000
 
@@ -23,11 +24,16 @@ class Facts:
         self._channel = channel
         self._group_id = group_id
         self._elections: Counter[str] = Counter()
+        self.removal: RemovalWatch | None = None
 
     def happened(self, event: CoreEvent) -> None:
         """The core told this."""
         if event.kind is EventKind.CAMPAIGN:
             self._elections[event.detail or "timeout"] += 1
+
+    def removed(self, committed: Config) -> str:
+        """How it is known that this member was removed; '' if it was not."""
+        return self.removal.known(committed) if self.removal is not None else ""
 
     def now(self, node: Node) -> RaftFacts:
         """The picture of this moment."""

@@ -40,11 +40,3 @@ def advice(node_id: int, state_dir: Path, cluster_name: str) -> str:
         f" data are untouched; to bring it back, move {state_dir} aside, run `ramctrl nodes add"
         f" --node-id {node_id}` on a member, and start this daemon with join and join_token_file"
     )
-
-
-def add_again(node_id: int) -> str:
-    """The commands that bring a node back whose state was lost."""
-    return (
-        f"run `ramctrl nodes remove {node_id}` and `ramctrl nodes add --node-id {node_id}` on a"
-        " member, then start this daemon with the join and join_token_file that it answers"
-    )

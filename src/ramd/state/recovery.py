@@ -30,9 +30,7 @@ def recovery_refusal(state: ClusterState, command: RecordRecovery) -> str:
     return ""
 
 
-def recovered(
-    state: ClusterState, command: RecordRecovery
-) -> tuple[ClusterState, DecisionRecord]:
+def recovered(state: ClusterState, command: RecordRecovery) -> tuple[ClusterState, DecisionRecord]:
     """The survivor is the only member. If another node was primary, a person wants it moved here:
     nobody waits for that node, and the switch for automatic failover does not stand in the way."""
     alone = tuple(m for m in state.members if m.node_id == command.survivor)

@@ -23,9 +23,11 @@ from pgraft.core.types import (
 )
 from pgraft.identity import Founder, Identity
 from pgraft.net.memory import MemoryNetwork, MemoryTransport
-from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
+from pgraft.node.counts import PAUSE_NS
+from pgraft.node.driver import Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
 from pgraft.wire import CONTROL_BYTES_MAX, Frame, WireError
 from tests.support.wait import wait_for_async
@@ -75,7 +77,7 @@ class Peers(MemoryTransport):
 def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> Driver:
     disk = OsDisk(directory)
     wal.create(disk, OWNER)
-    log, _ = wal.recover(disk, OWNER)
+    log, _ = recover(disk, OWNER)
     founders = (Founder(node=NodeId(1), address="h:1"),)
     identity = Identity(node=NodeId(1), uuid="a" * 32, cluster_name="test", founders=founders)
 
@@ -87,7 +89,11 @@ def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> D
         log,
         Peers(MemoryNetwork(random.Random(0)), identity),
         DriverEvents(
-            apply=apply, read=lambda _: None, event=lambda _: None, failed=failures.append
+            apply=apply,
+            read=lambda _: None,
+            event=lambda _: None,
+            failed=failures.append,
+            restore=lambda _: None,
         ),
         clock=boottime_ns,
         beat_ns=60_000_000_000,

@@ -58,6 +58,12 @@ class CrashingDisk:
         if self.dead:
             raise Crash
 
+    def rename(self, name: str, new: str) -> None:
+        self.disk.rename(name, new)
+
+    def remove(self, name: str) -> None:
+        self.disk.remove(name)
+
 
 def memory() -> MemoryNetwork:
     return MemoryNetwork(random.Random(1))

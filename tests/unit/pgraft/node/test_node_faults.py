@@ -7,9 +7,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pgraft.core.types import NodeId, ProposalRefused, Timing
+from pgraft.core.types import NO_ORIGIN, NodeId, ProposalRefused, Timing
 from pgraft.net.channel import CallRefused
 from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed
 from pgraft.storage.disk import DirectoryLocked, Disk, DiskFile
@@ -210,5 +211,6 @@ async def test_a_member_that_was_stopped_takes_nothing_more(tmp_path: Path) -> N
         leader = await cluster.leader()
         await leader.node.stop()
         with pytest.raises(CallRefused) as refused:
-            await leader.channel.call(NodeId(1), "pgraft.propose", b"x", DEADLINE_S)
+            command = msgspec.msgpack.encode((b"x", NO_ORIGIN))
+            await leader.channel.call(NodeId(1), "pgraft.command", command, DEADLINE_S)
         assert refused.value.code == "stopped", "a place in the log would be a lie"
