@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, members, nodes, output, pgraft
+from ramctrl import cluster, members, nodes, output, pgraft, quorum
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(nodes.app, name="node", hidden=True)
+app.add_typer(quorum.app, name="quorum")
 app.add_typer(pgraft.app, name="pgraft")
 
 shown = typer.Typer(no_args_is_help=True, help="Other spellings.")

@@ -11,7 +11,7 @@ import hmac
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ramd import events
@@ -28,7 +28,7 @@ from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
 from ramd.fence.place import Wanted, open_fence
-from ramd.link import GroupOptions, JoinOptions, Membership, join
+from ramd.link import GroupOptions, JoinOptions, Membership, PeerTls, join
 from ramd.loop import ControlLoop, Parts
 from ramd.members import token
 from ramd.membership import own_member
@@ -53,6 +53,7 @@ class Surroundings:
     version: str
     clock: Callable[[], int]
     unix_ms: Callable[[], int]
+    tls: PeerTls = field(default_factory=lambda: PeerTls(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +325,7 @@ def group_options(around: Surroundings, boot: int, released_epoch: int) -> Group
         boot=boot,
         released_epoch=released_epoch,
         joining=_joining(config),
+        tls=around.tls,
         judge=judge,
     )
 

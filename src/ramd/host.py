@@ -26,7 +26,7 @@ from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.execute.local import LocalStore, Unproven
 from ramd.formation import CREATED_MARK
-from ramd.link import RAFT_DIR, belongs, founded
+from ramd.link import RAFT_DIR, PeerTls, belongs, founded
 from ramd.members import removed
 from ramd.membership import holds_members_data, refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
@@ -80,6 +80,7 @@ class Host:
         self.daemon = daemon
         self.runtime: Runtime | None = None
         self._phase = Phase(certificate=_certificate(daemon.config))
+        self._tls = PeerTls(daemon.config.tls)
         self._life: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._picture = self._draw()
@@ -128,6 +129,7 @@ class Host:
             version=self.daemon.version,
             clock=self.now_ns,
             unix_ms=self.unix_ms,
+            tls=self._tls,
         )
         if not belongs(self.daemon.config.state_dir):
             await self._begin(self.daemon.config)
@@ -182,6 +184,7 @@ class Host:
     def renew_tls(self, files: TlsPaths, found: TlsFindings) -> None:
         """Use these files, already examined, for every connection between daemons made from now
         on. Raises ConfigError; the old ones stay in force then."""
+        self._tls.renew(files)
         self._phase.certificate = found
         self._picture = self._draw()
 

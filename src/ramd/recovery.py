@@ -1,8 +1,8 @@
-"""Going on alone after the majority was lost for good: what has to hold, and the one way to do it.
+"""Going on alone after the majority was lost for good: what has to hold, and the way to do it.
 
-A person says that the other voters are off and stay off; no machine can know that. From then on this
-member is a group of its own, with a new id, and the old members are refused for ever. Nothing is
-decided here about PostgreSQL: the ordinary coordinator of the new group compares positions and
+A person says that the other voters are off and stay off; no machine can know that. From then on
+this member is a group of its own, with a new id, and the old members are refused for ever. Nothing
+is decided here about PostgreSQL: the ordinary coordinator of the new group compares positions and
 promotes by the ordinary rules.
 
 Must not live here: how the group's log is made anew (`ramd.link`, pgraft). Start at `Recovery`.
@@ -23,7 +23,8 @@ from ramd.domain.service import Snapshot
 from ramd.host import Host
 from ramd.link import recover_alone
 from ramd.runtime import Runtime
-from ramd.state.commands import RecordRecovery, encode
+from ramd.state.commands import encode
+from ramd.state.recovery import RecordRecovery
 
 NS_PER_MS = 1_000_000
 LOOK_S = 0.2

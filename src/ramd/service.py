@@ -19,6 +19,7 @@ from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
+from ramd.domain.quorum import RecoverRequest, RecoverResult
 from ramd.domain.service import (
     AddNodeRequest,
     AddNodeResult,
@@ -41,6 +42,7 @@ from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
+from ramd.recovery import Recovery
 from ramd.runtime import Runtime
 from ramd.state.commands import Destroy, RequestHandover, encode
 
@@ -57,6 +59,7 @@ class RamdService:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
+        self._recovery = Recovery(host)
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -272,6 +275,13 @@ class RamdService:
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         async with self._order("add-voter", request.actor, f"node {request.node_id}"):
             return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
+
+    async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
+        if not request.apply:
+            return await self._recovery.recover(request, timeout_s=timeout_s)
+        named = ", ".join(str(node) for node in request.confirmed_off)
+        async with self._order("quorum recover", request.actor, f"confirmed off: {named}"):
+            return await self._recovery.recover(request, timeout_s=timeout_s)
 
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pgraft.core.types import Config, CoreEvent, EventKind, NodeId
+from pgraft.core.types import Config, CoreEvent, Entry, EventKind, NodeId, Snapshot
 from pgraft.net.channel import Channel
 from pgraft.node import Node, NodeStatus
-from ramd.domain.raft import Counts, PeerFacts, RaftFacts
+from ramd.domain.raft import Counts, DiskFacts, ElectionFacts, PeerFacts, RaftFacts
 from ramd.link.removal import RemovalWatch
 
 NS_PER_MS = 1_000_000
@@ -25,11 +25,23 @@ class Facts:
         self._group_id = group_id
         self._elections: Counter[str] = Counter()
         self.removal: RemovalWatch | None = None
+        self.longest_ttl_ns = 0
 
     def happened(self, event: CoreEvent) -> None:
         """The core told this."""
         if event.kind is EventKind.CAMPAIGN:
             self._elections[event.detail or "timeout"] += 1
+
+    def applied(self, entry: Entry) -> None:
+        """An entry was applied: it may allow a longer lease than any before."""
+        ttl_ns = entry.grant.ttl_ns if entry.grant is not None else 0
+        if entry.ttl is not None:
+            ttl_ns = max(ttl_ns, entry.ttl.ttl_ns)
+        self.longest_ttl_ns = max(self.longest_ttl_ns, ttl_ns)
+
+    def restored(self, snapshot: Snapshot) -> None:
+        """A snapshot took the place of entries."""
+        self.longest_ttl_ns = max(self.longest_ttl_ns, snapshot.lease.longest_ns)
 
     def removed(self, committed: Config) -> str:
         """How it is known that this member was removed; '' if it was not."""
@@ -50,9 +62,18 @@ class Facts:
             voters=_ids(config.voters),
             outgoing=_ids(config.outgoing),
             learners=_ids(learners),
+            snapshot_index=int(status.snapshot_index),
+            log_entries=status.log_entries,
             peers=self._peers(status),
+            elections=tuple(
+                ElectionFacts(at_ns=note.at_ns, term=int(note.term), reason=note.reason)
+                for note in status.elections
+            ),
+            disk=_disk(status),
             loop_lag_ms=node.loop_lag.last_ns // NS_PER_MS,
             loop_lag_max_ms=node.loop_lag.max_ns // NS_PER_MS,
+            transfer_to=int(status.transfer_to) or None,
+            longest_ttl_ms=self.longest_ttl_ns // NS_PER_MS,
             counts=self._counts(status),
         )
 
@@ -74,7 +95,18 @@ class Facts:
             messages_taken=status.messages_taken,
             heartbeats_sent=status.heartbeats_sent,
             elections=tuple(sorted(self._elections.items())),
+            frames_dropped=status.frames_dropped,
+            refused=tuple(sorted(status.refused.items())),
+            pauses=status.loop_pauses,
+            snapshots_taken=status.snapshots_taken,
+            snapshots_sent=status.snapshots_sent,
+            snapshots_installed=status.snapshots_installed,
         )
+
+
+def _disk(status: NodeStatus) -> DiskFacts | None:
+    p50_ms, p99_ms, max_ms = status.disk_sync_ms
+    return DiskFacts(p50_ms=p50_ms, p99_ms=p99_ms, max_ms=max_ms) if max_ms else None
 
 
 def _ids(nodes: frozenset[NodeId]) -> tuple[int, ...]:

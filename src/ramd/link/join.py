@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pgraft.core.types import CoreEvent, EventKind, NodeId, Timing
+from pgraft.core.types import CoreEvent, Entry, EventKind, NodeId, Snapshot, Timing
 from pgraft.forming import Forming
 from pgraft.identity import Founder, Identity, JoinRequest, Stage
 from pgraft.joining import Joining, JoinRefused, JoinTarget, is_joining
 from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
 from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
+from pgraft.net.tls import TlsError
 from pgraft.net.transport import ListenError
 from pgraft.node import Hooks, Node, NodeOptions, open_node
 from pgraft.storage import identity_file
@@ -27,9 +28,11 @@ from ramd import events
 from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import ClusterState
+from ramd.link.certificates import PeerTls
 from ramd.link.facts import Facts
 from ramd.link.handle import Link
 from ramd.link.lease import RENEWALS_PER_TTL
+from ramd.link.other_groups import OtherGroups
 from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
@@ -69,6 +72,7 @@ class GroupOptions:
     released_epoch: int
     joining: JoinOptions | None = None
     """How to join an existing group; it counts while this node has no state of its own."""
+    tls: PeerTls = field(default_factory=lambda: PeerTls(None))
     judge: Judge | None = None
     """Whether a node that shows a token may join; None: nobody may."""
 
@@ -144,8 +148,19 @@ class Membership:
             return self._admit(request)
 
         copy = StateCopy(changed)
+
+        def applied(entry: Entry) -> None:
+            copy.apply(entry)
+            facts.applied(entry)
+
+        def restored(snapshot: Snapshot) -> None:
+            copy.restore(snapshot)
+            facts.restored(snapshot)
+
         hooks = Hooks(
-            apply=copy.apply,
+            apply=applied,
+            snapshot=copy.snapshot,
+            restore=restored,
             on_event=on_event,
             on_leader_change=on_coordinator,  # Raft's word
             admit=admit,
@@ -164,7 +179,7 @@ class Membership:
             facts=facts,
         )
         watch = RemovalWatch(identity.uuid, woken)
-        self._channel.listeners.refused.append(watch.on_refused)
+        self._channel.listeners.refused += [watch.on_refused, OtherGroups().on_refused]
         self._link.watch_removal(watch)
         self.cluster_id = identity.cluster_id
         node.start()
@@ -228,10 +243,10 @@ async def join(
     try:
         if _may_join(options, identity):
             identity = await _join_group(options, disk, identity, forming)
+        channel = _channel(options, identity)
     except BaseException:
         lock.release()
         raise
-    channel = _channel(options, identity)
     membership = Membership(options, channel, lock)
     try:
         founding = Forming(disk, identity, channel)
@@ -294,9 +309,15 @@ def _channel(options: GroupOptions, identity: Identity) -> Channel:
         listen=parse_address(options.listen),
         peers=addresses(founders, myself),
         secret=options.secret,
+        tls=options.tls.files,
     )
     rng = random.Random(random.SystemRandom().getrandbits(64))
-    return Channel(myself, TcpTransport(identity, tcp, rng))
+    try:
+        transport = TcpTransport(identity, tcp, rng)
+    except TlsError as error:
+        raise ConfigError(str(error), field="ssl_cert_file") from error
+    options.tls.serve(transport)
+    return Channel(myself, transport)
 
 
 def _may_join(options: GroupOptions, identity: Identity) -> bool:
@@ -351,7 +372,7 @@ def _joining(options: GroupOptions, disk: OsDisk, identity: Identity) -> Joining
             token=own.token().encode() if own and blank else b"",
         )
         rng = random.Random(random.SystemRandom().getrandbits(64))
-        return Joining(disk, identity, target, TcpAsker(options.secret), rng)
+        return Joining(disk, identity, target, TcpAsker(options.secret, options.tls.files), rng)
     except ValueError as error:
         raise ConfigError(str(error), field="join") from error
 

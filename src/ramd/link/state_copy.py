@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgraft.core.types import Entry, EntryKind
+from pgraft.core.types import Entry, EntryKind, Snapshot
 from ramd import events
 from ramd.domain.model import ClusterState
 from ramd.state.apply import apply, apply_grant
 from ramd.state.commands import UndecodableError, decode, decode_grant_payload
+from ramd.state.wire import decode_state, encode_state
 
 
 class StateCopy:
@@ -34,6 +35,17 @@ class StateCopy:
         except UndecodableError as error:
             events.emit(events.EntryIgnored(index=int(entry.index), why=str(error)))
         self._changed(entry.kind is EntryKind.GRANT)
+
+    def snapshot(self) -> bytes:
+        """The whole state, as `restore` takes it."""
+        return encode_state(self.state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take the state of a snapshot in the place of the present one. Raises UndecodableError:
+        a member that cannot read its group's state must not go on."""
+        self.term = int(snapshot.term)
+        self.state = decode_state(snapshot.data) if snapshot.data else ClusterState()
+        self._changed(True)
 
     def _after(self, entry: Entry) -> ClusterState:
         index, grant = int(entry.index), entry.grant
