@@ -15,7 +15,7 @@ from ramd.api.serve import ApiServer, MetricsPlace
 from ramd.api.tls import ServerTls
 from ramd.config.tls import TlsPaths
 from tests.api.harness import FakeService, control_loop, serving
-from tests.support.certificates import Authority, in_days
+from tests.support.tls_files import Authority, in_days
 from tests.support.wait import wait_for
 from tests.unit.ramctrl.cli import ramctrl
 

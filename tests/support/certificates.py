@@ -1,48 +1,35 @@
-"""Authorities and certificates for tests, as files with the modes that RAMD wants."""
+"""Certificates for tests, by a throw-away authority.
+
+Must not live here: what is done with them. Start reading at `Authority`.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 import trustme
 
-from ramd.config.tls import TlsPaths
-
-NAMES = ("localhost", "127.0.0.1", "::1")
+from pgraft.net.tls import TlsFiles
 
 
 class Authority:
-    """One authority, and certificates of it below `place`."""
+    """One authority, whose files are below `directory`."""
 
-    def __init__(self, place: Path) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        self._authority = trustme.CA()
-        self._place = place
-        self.file = place / "ca.crt"
-        self.file.write_bytes(self._authority.cert_pem.bytes())
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        self._directory = directory / name
+        self._directory.mkdir(parents=True)
+        self._ca = trustme.CA()
+        self.ca = self._directory / "ca.crt"
+        self.pem = self._ca.cert_pem.bytes()
+        self.ca.write_bytes(self.pem)
 
-    def issue(self, name: str, *names: str, not_after: dt.datetime | None = None) -> TlsPaths:
-        """Certificate and key for `names` (all of this host if none), as `name`.crt and .key."""
-        issued = self._authority.issue_cert(
-            *(names or NAMES),
-            not_after=not_after,
+    def issue(self, name: str, *alternatives: str) -> TlsFiles:
+        """Files of a new certificate for these DNS names; the same `name` writes them again."""
+        issued = self._ca.issue_cert(*(alternatives or ("a-host.example",)))
+        files = TlsFiles(
+            cert=self._directory / f"{name}.crt", key=self._directory / f"{name}.key", ca=self.ca
         )
-        cert, key = self._place / f"{name}.crt", self._place / f"{name}.key"
-        cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-        key.touch(mode=0o600)
-        key.write_bytes(issued.private_key_pem.bytes())
-        return TlsPaths(cert=cert, key=key, ca=self.file)
-
-
-def in_days(days: int) -> dt.datetime:
-    """A moment for `not_after`."""
-    return dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
-
-
-def tls_keys(files: TlsPaths) -> str:
-    """The lines of a ramd.conf that switch TLS on with these files."""
-    return (
-        f"ssl_enabled = true\nssl_cert_file = {files.cert}\n"
-        f"ssl_key_file = {files.key}\nssl_ca_file = {files.ca}\n"
-    )
+        chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        files.cert.write_bytes(chain)
+        issued.private_key_pem.write_to_path(files.key)
+        return files

@@ -245,7 +245,11 @@ class Acceptor(_Side):
     def _judge_position(self, peer: Hello) -> Refuse | None:
         # Only what a dialer says of itself: it speaks on one connection at a time, so nothing that
         # it confirmed after this hello was made can have arrived before it.
-        if peer.position is None or not self._host.on_position(peer.node, *peer.position):
+        # And only of a member that is known: the host remembers by node id, and a new member of
+        # that id has confirmed nothing yet.
+        if peer.position is None or not self._presence.roster.names(peer):
+            return None
+        if not self._host.on_position(peer.node, *peer.position):
             return None
         return Refuse(
             code="regressed",

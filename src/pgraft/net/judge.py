@@ -40,6 +40,11 @@ class Roster:
         """What the record of this member says; nobody while it is blank."""
         return Roster.of(() if identity.record is None else identity.record.peers())
 
+    def names(self, theirs: Hello) -> bool:
+        """Whether it is this very member that the roster means by the node id."""
+        known = self.peers.get(theirs.node)
+        return known is not None and known.uuid == theirs.uuid
+
     def text(self) -> str:
         """The members for people, as `list_text` writes them."""
         return " ".join(f"{n}@{peer.address}" for n, peer in sorted(self.peers.items()))

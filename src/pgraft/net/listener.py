@@ -79,6 +79,9 @@ class Listener:
     # pgraft.net.connection.ConnectionEvents
 
     def opened(self, connection: Connection, peer: Hello) -> None:
+        if not self._local.belongs(peer):
+            connection.close()  # it has changed during the hello; the next one tells it
+            return
         old = self._accepted.get(peer.node)
         if old is not None:
             before = old.peer()

@@ -226,7 +226,7 @@ class Member:
             self.sink.on_link(peer, False)
 
     def _regressed(self, theirs: Hello) -> Refuse | None:
-        if theirs.position is None or self.sink is None:
+        if theirs.position is None or self.sink is None or not self.roster.names(theirs):
             return None
         if not self.sink.host.on_position(theirs.node, *theirs.position):
             return None

@@ -60,7 +60,8 @@ def _context(files: TlsFiles, purpose: int) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # nothing to resume: each connection is proven anew
+    if purpose == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # nothing to resume: each connection is proven anew
     _load(f"ca file {files.ca}", lambda: context.load_verify_locations(cafile=files.ca))
     _load(f"key file {files.key}", files.key.read_bytes)
     _load(

@@ -1,133 +1,45 @@
 """The hello lets in who belongs here, names what does not fit, and cannot be replayed."""
 
 import contextlib
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgraft.core.types import Index, NodeId, Term
+from pgraft.core.types import NodeId
 from pgraft.identity import (
-    Founder,
-    FoundingMember,
-    FoundingRecord,
     Identity,
-    JoinAnswer,
-    JoinRequest,
     Stage,
 )
-from pgraft.net.handshake import Acceptor, Dialer, check_secret, refusal
+from pgraft.net.handshake import check_secret, refusal
 from pgraft.net.hello import (
-    HELLO_BYTES_MAX,
     NONCE_BYTES,
     REFUSALS,
     HelloError,
     HelloRefused,
-    Proof,
-    Refuse,
     hello_of,
-    pack,
-    pack_answer,
     parse,
-    parse_answer,
     printable,
 )
-from pgraft.net.judge import Presence, Roster, judge
-
-SECRET = b"0123456789abcdef"
-FOUNDERS = tuple(Founder(node=NodeId(n), address=f"h{n}:7400") for n in (1, 2, 3))
-UUIDS = {NodeId(n): str(n) * 32 for n in (1, 2, 3)}
-RECORD = FoundingRecord(
-    cluster_id="c" * 32,
-    cluster_name="prod",
-    members=tuple(
-        FoundingMember(node=f.node, address=f.address, uuid=UUIDS[f.node]) for f in FOUNDERS
-    ),
+from pgraft.net.judge import judge
+from tests.support.pgraft_hello import (
+    FOUNDERS,
+    RECORD,
+    UUIDS,
+    acceptor,
+    blank,
+    body,
+    dialer,
+    nonce,
+    recorded,
+    refused,
+    run,
+    seen,
+    started,
 )
-NONCES = itertools.count(1)
-
-
-def blank(node: int) -> Identity:
-    return Identity(
-        node=NodeId(node), uuid=UUIDS[NodeId(node)], cluster_name="prod", founders=FOUNDERS
-    )
-
-
-def started(node: int) -> Identity:
-    return replace(blank(node), stage=Stage.STARTED, record=RECORD)
-
-
-def recorded(node: int) -> Identity:
-    return replace(blank(node), stage=Stage.RECORDED, record=RECORD)
-
-
-def nonce() -> bytes:
-    return next(NONCES).to_bytes(NONCE_BYTES, "big")
-
-
-@dataclass
-class Host:
-    """What an acceptor's host says."""
-
-    answer: JoinAnswer = field(default_factory=lambda: JoinAnswer.pending("not yet"))
-    asked: list[JoinRequest] = field(default_factory=list)
-    positions: list[tuple[int, int, int]] = field(default_factory=list)
-    lost: bool = False
-
-    def on_join(self, request: JoinRequest) -> JoinAnswer:
-        self.asked.append(request)
-        return self.answer
-
-    def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
-        self.positions.append((peer, term, index))
-        return self.lost
-
-
-def seen(one: Identity | Presence) -> Presence:
-    return one if isinstance(one, Presence) else Presence.of(one)
-
-
-def dialer(one: Identity | Presence, secret: bytes = SECRET, expected: int = 2) -> Dialer:
-    return Dialer(seen(one), secret, nonce=nonce(), expected=NodeId(expected))
-
-
-def acceptor(
-    one: Identity | Presence, secret: bytes = SECRET, host: Host | None = None
-) -> Acceptor:
-    return Acceptor(seen(one), secret, nonce=nonce(), host=host or Host())
-
-
-def body(frame: bytes) -> bytes:
-    assert int.from_bytes(frame[:4], "big") == len(frame) - 4 <= HELLO_BYTES_MAX
-    return frame[4:]
-
-
-def run(dial: Dialer, accept: Acceptor) -> list[bytes]:
-    """The whole exchange; the messages sent, in order. Raises what either side raises."""
-    sent = [dial.begin()]
-    answer, done = accept.receive(body(sent[0]))
-    assert not done
-    sent.append(answer)
-    answer, done = dial.receive(body(answer))
-    assert not done
-    sent.append(answer)
-    answer, done = accept.receive(body(answer))
-    assert done
-    sent.append(answer)
-    last, done = dial.receive(body(answer))
-    assert done
-    assert last == b""
-    return sent
-
-
-def refused(dial: Dialer, accept: Acceptor) -> HelloRefused:
-    with pytest.raises(HelloRefused) as caught:
-        run(dial, accept)
-    return caught.value
 
 
 @pytest.mark.parametrize("make", [blank, recorded, started])
@@ -302,177 +214,6 @@ def test_a_strangers_text_is_made_fit_for_a_log_line() -> None:
 def test_a_secret_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         check_secret(b"short")
-
-
-REQUEST = JoinRequest(node=NodeId(4), uuid="4" * 32, address="h4:7400", token=b"an invitation")
-ASKER = Identity(node=NodeId(4), uuid="4" * 32, cluster_name="prod", founders=())
-
-
-def asker(identity: Identity = ASKER, **fields: object) -> Presence:
-    presence = Presence(identity=identity, roster=Roster.of(()), join=REQUEST)
-    return replace(presence, **fields)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        JoinAnswer.pending("no coordinator"),
-        JoinAnswer.refused("bad_token", "the token has expired"),
-        JoinAnswer.admitted(RECORD),
-    ],
-)
-def test_a_request_to_join_is_answered_inside_of_the_proof(answer: JoinAnswer) -> None:
-    host = Host(answer=answer)
-    dial = dialer(asker(), expected=0)
-    run(dial, acceptor(started(2), host=host))
-    assert host.asked == [REQUEST]
-    assert dial.answer == answer
-
-
-def test_the_longest_answer_fits() -> None:
-    members = tuple(
-        FoundingMember(node=NodeId(n), address="h" * 255, uuid="a" * 32, since=Index(2**62))
-        for n in range(1, 10)
-    )
-    answer = replace(
-        JoinAnswer.admitted(replace(RECORD, cluster_name="n" * 255, members=members)),
-        code="c" * 100,
-        text="t" * 10_000,
-    )
-    dial = dialer(asker(), expected=0)
-    run(dial, acceptor(started(2), host=Host(answer=answer)))
-    assert dial.answer is not None
-    assert dial.answer.record == answer.record
-
-
-def test_the_host_is_asked_only_by_one_who_knows_the_secret() -> None:
-    host = Host()
-    error = refused(dialer(asker(), b"x" * 16, expected=0), acceptor(started(2), host=host))
-    assert error.refuse.code == "secret"
-    assert host.asked == []
-
-
-def test_an_answer_that_is_altered_on_the_way_is_refused() -> None:
-    dial, accept = dialer(asker(), expected=0), acceptor(started(2))
-    answer, _ = accept.receive(body(dial.begin()))
-    proof, _ = dial.receive(body(answer))
-    last, done = accept.receive(body(proof))
-    assert done
-    forged = parse(body(last))
-    assert isinstance(forged, Proof)
-    admitted = replace(forged, answer=pack_answer(JoinAnswer.admitted(RECORD)))
-    with pytest.raises(HelloRefused, match="different secrets"):
-        dial.receive(body(pack(admitted)))
-
-
-def test_a_request_that_is_altered_on_the_way_is_refused() -> None:
-    host = Host()
-    dial, accept = dialer(asker(), expected=0), acceptor(started(2), host=host)
-    altered = bytearray(body(dial.begin()))
-    altered[altered.index(b"h4:7400") + 1] = ord("5")
-    answer, _ = accept.receive(bytes(altered))
-    proof, _ = dial.receive(body(answer))
-    with pytest.raises(HelloRefused, match="different secrets"):
-        accept.receive(body(proof))
-    assert host.asked == []
-
-
-NOT_ADMISSIBLE = {
-    "not_formed": (asker(), blank(2)),
-    "used_id": (
-        asker(replace(ASKER, node=NodeId(2)), join=replace(REQUEST, node=NodeId(2))),
-        started(2),
-    ),
-    "join": (asker(join=replace(REQUEST, uuid="5" * 32)), started(2)),
-    "cluster_name": (asker(replace(ASKER, cluster_name="test")), started(2)),
-    "self_connection": (asker(replace(ASKER, uuid=UUIDS[NodeId(2)])), started(2)),
-}
-
-
-@pytest.mark.parametrize("code", NOT_ADMISSIBLE)
-def test_who_cannot_be_admitted_is_told_before_the_host_is_asked(code: str) -> None:
-    who, host = NOT_ADMISSIBLE[code][0], Host()
-    error = refused(dialer(who, expected=0), acceptor(NOT_ADMISSIBLE[code][1], host=host))
-    assert error.refuse.code == code
-    assert host.asked == []
-
-
-def test_a_member_does_not_ask_to_join_by_one_that_has_no_group_itself() -> None:
-    dial = dialer(asker(), expected=0)
-    hello = pack(hello_of(blank(2), nonce(), NodeId(0)))
-    with pytest.raises(HelloRefused, match="does not belong to a formed group yet"):
-        dial.receive(body(hello))
-    hello = pack(hello_of(replace(started(2), node=NodeId(4)), nonce(), NodeId(0)))
-    with pytest.raises(HelloRefused, match="node id 4 is taken"):
-        dialer(asker(), expected=0).receive(body(hello))
-
-
-def test_an_answer_to_no_question_is_garbage() -> None:
-    dial, accept = dialer(started(1)), acceptor(started(2))
-    answer, _ = accept.receive(body(dial.begin()))
-    dial.receive(body(answer))
-    digest = dial._digest(b"dialer", b"x")
-    with pytest.raises(HelloError, match="no question"):
-        accept.receive(body(pack(Proof(digest=digest, answer=b"x"))))
-
-
-@given(st.binary(max_size=200))
-def test_garbage_is_no_answer(data: bytes) -> None:
-    with contextlib.suppress(HelloError):
-        assert isinstance(parse_answer(data), JoinAnswer)
-
-
-def removing(node: int, uuid: str) -> Presence:
-    return replace(seen(started(node)), roster=Roster.of(RECORD.peers()[1:], [uuid]))
-
-
-def test_a_removed_member_is_told_with_a_proof() -> None:
-    dial = dialer(started(1))
-    error = refused(dial, acceptor(removing(2, UUIDS[NodeId(1)])))
-    assert error.refuse.code == "removed"
-    with pytest.raises(HelloRefused, match="was removed from cluster 'prod'") as heard:
-        dial.receive(body(refusal(error)))
-    assert heard.value.by_peer
-    assert heard.value.refuse.code == "removed"
-
-
-def test_a_stranger_cannot_tell_a_member_that_it_was_removed() -> None:
-    lie = Refuse(code="removed", text="you are out")
-    dial = dialer(started(1))
-    with pytest.raises(HelloRefused) as heard:
-        dial.receive(body(pack(lie)))
-    assert heard.value.refuse.code == "unproven"
-    # Not with the proof of another exchange either, nor after a hello that it has overheard.
-    first = dialer(started(1))
-    proven = refusal(refused(first, acceptor(removing(2, UUIDS[NodeId(1)]))))
-    again = dialer(started(1))
-    again.receive(body(acceptor(started(2)).receive(body(again.begin()))[0]))
-    with pytest.raises(HelloRefused) as heard:
-        again.receive(body(proven))
-    assert heard.value.refuse.code == "unproven"
-
-
-def test_a_stranger_is_not_told_who_was_removed() -> None:
-    dial = dialer(started(1), b"x" * 16)
-    assert refused(dial, acceptor(removing(2, UUIDS[NodeId(1)]))).refuse.code == "secret"
-
-
-def test_a_member_that_lost_what_it_confirmed_is_told_with_a_proof() -> None:
-    host = Host(lost=True)
-    place = (Term(3), Index(17))
-    dial = dialer(replace(seen(started(1)), position=place))
-    error = refused(dial, acceptor(started(2), host=host))
-    assert host.positions == [(1, 3, 17)]
-    assert error.refuse.code == "regressed"
-    with pytest.raises(HelloRefused, match="up to index 17 of term 3") as heard:
-        dial.receive(body(refusal(error)))
-    assert heard.value.refuse.code == "regressed"
-
-
-def test_a_position_that_is_not_said_is_not_judged() -> None:
-    host = Host(lost=True)
-    run(dialer(started(1)), acceptor(started(2), host=host))
-    assert host.positions == []
 
 
 def test_a_peer_of_the_first_protocol_reads_why_it_is_refused() -> None:

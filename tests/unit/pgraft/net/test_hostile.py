@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from pgraft.wire import (
     encode,
     part,
 )
+from tests.support.certificates import Authority
 from tests.support.pgraft_net import BEAT, DEADLINE_S, SECRET, Net, Sink, linked
 from tests.support.wait import wait_for_async
 
@@ -170,9 +172,11 @@ async def test_a_flood_of_connections_is_counted_and_leaves_room_again(
     await linked((one, 2), (two, 1))
 
 
-async def test_a_beat_overtakes_a_long_frame(net: Net) -> None:
-    one, _ = await net.start(1)
-    two, sink = await net.start(2)
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_a_beat_overtakes_a_long_frame(net: Net, tmp_path: Path, with_tls: bool) -> None:
+    authority = Authority(tmp_path)
+    one, _ = await net.start(1, tls=authority.issue("one") if with_tls else None)
+    two, sink = await net.start(2, tls=authority.issue("two") if with_tls else None)
     await linked((one, 2))
     (accepted,) = two._listener._accepted.values()
     transport = accepted._socket.transport

@@ -203,3 +203,20 @@ async def test_set_peers_before_the_start_is_what_is_dialed(net: Net) -> None:
     await one.start(Sink())
     net.open.append(one)
     await linked((one, 2))
+
+
+async def test_who_is_removed_during_its_hello_does_not_get_in(net: Net) -> None:
+    """The host changes the roster while it is asked; the connection must not outlive it."""
+
+    class Removing(Sink):
+        def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+            one.set_peers(net.peers(1, 3), ["2" * 32])
+            return False
+
+    host = Removing()
+    one, _ = await net.start(1, sink=host)
+    one.set_peers(net.peers(1, 3, 2), [])
+    two, sink = await net.start(2, sink=Sink(durable=(Term(1), Index(1))))
+    await wait_for_async(lambda: "removed" in sink.codes(), DEADLINE_S, "the next one tells it")
+    assert not one._listener._accepted
+    assert not two.linked(ONE)

@@ -11,7 +11,7 @@ from ramd.config.faults import InvalidConfigError
 from ramd.config.load import load_text
 from ramd.config.model import Config
 from ramd.config.tls import TlsFault, TlsPaths, examine
-from tests.support.certificates import Authority, in_days, tls_keys
+from tests.support.tls_files import Authority, in_days, tls_keys
 
 
 def load(text: str) -> Config:
