@@ -267,6 +267,11 @@ class Lab:
         self[node].propose_grant(grant, self.now)
         self.pump(node)
 
+    def change_ttl(self, node: int, epoch: int, ttl_ms: int) -> None:
+        """The leader changes how long renewals last; nothing is delivered yet."""
+        self[node].change_ttl(epoch, ttl_ms * MS, self.now)
+        self.pump(node)
+
     def renew(self, node: int) -> None:
         """A holder asks for one more ttl; nothing is delivered yet."""
         self[node].holder.renew(self.now)
