@@ -84,12 +84,15 @@ class QuorumRecovery(Event):
 class QuorumRecovered(Event):
     level = WARNING
     template = (
-        "a group of this node alone, {cluster_id}, goes on where the old one's log ended here:"
-        " index {last_index}, term {term}"
+        "a group of this node alone, {group_id}, begins where the old one's log ended here: index"
+        " {last_index}, term {term}, {uncommitted} entries of it not known to be committed; the old"
+        " directory is {aside}"
     )
-    cluster_id: str
+    group_id: str
     last_index: int
     term: int
+    uncommitted: int
+    aside: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ramd import events
 from ramd.assembly import Surroundings
@@ -26,11 +27,13 @@ from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.execute.local import LocalStore, Unproven
 from ramd.formation import CREATED_MARK
-from ramd.link import RAFT_DIR, PeerTls, belongs, founded
+from ramd.link import RAFT_DIR, PeerTls, belongs, founded, resume
 from ramd.members import removed
 from ramd.membership import holds_members_data, refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
 from ramd.runtime import Runtime
+
+T = TypeVar("T")
 
 NS_PER_S = 1_000_000_000
 LINGER_S = 1.0
@@ -107,6 +110,7 @@ class Host:
         """At start: this daemon belongs to a group, or its file lists one to form, or says whom to
         join. One that was removed stays out, and says how it comes back."""
         config = self.daemon.config
+        resume(config.state_dir)  # of a recovery that a crash interrupted
         if removed.is_removed(config.state_dir):
             self._stay_out()
             return False
@@ -188,7 +192,7 @@ class Host:
         self._phase.certificate = found
         self._picture = self._draw()
 
-    async def reform(self, work: Callable[[], None]) -> None:
+    async def reform(self, work: Callable[[], T]) -> T:
         """Leave the group, have `work` change what is stored of it, and enter again; the server is
         not touched. `work` runs in a thread. If it fails, the group is entered as it was.
 
@@ -200,7 +204,7 @@ class Host:
         await self.end()
         self._set(Stage.FORMING, "the group is made anew")
         try:
-            await asyncio.to_thread(work)
+            return await asyncio.to_thread(work)
         finally:
             self._set(Stage.CLUSTERLESS)
             try:

@@ -14,14 +14,16 @@ import asyncio
 from collections.abc import Callable
 
 from ramd import events
+from ramd.assembly import address
 from ramd.domain.errors import OutcomeUnknown, Refused, Unavailable
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard, Position, ServerRole
 from ramd.domain.quorum import LostNode, RecoverPlan, RecoverRequest, RecoverResult
 from ramd.domain.raft import RaftFacts
 from ramd.domain.service import Snapshot
-from ramd.host import Host
-from ramd.link import recover_alone
+from ramd.host import Host, stamp
+from ramd.link import Survival, recover_alone
+from ramd.membership import own_member
 from ramd.runtime import Runtime
 from ramd.state.commands import encode
 from ramd.state.recovery import RecordRecovery
@@ -92,17 +94,31 @@ class Recovery:
         await self._wait_out(plan)
         lost = ", ".join(node.name for node in plan.lost)
         events.emit(events.QuorumRecovery(actor=request.actor, lost=lost))
-        config = self._host.daemon.config
-        await self._host.reform(lambda: recover_alone(config.state_dir, config.cluster_name))
-        await self._until(lambda: self._coordinates() or None)
-        await self._record(request)
-        picture = await self._until(self._settled)
+        survival = await self._host.reform(self._make_group)
         events.emit(
             events.QuorumRecovered(
-                cluster_id=picture.state.cluster_id, last_index=plan.last_index, term=plan.term
+                group_id=survival.group_id,
+                last_index=survival.index,
+                term=survival.term,
+                uncommitted=survival.uncommitted,
+                aside=str(survival.aside),
             )
         )
-        return picture
+        await self._until(lambda: self._coordinates() or None)
+        await self._record(request)
+        return await self._until(self._settled)
+
+    def _make_group(self) -> Survival:
+        """In a thread, while the member does not run."""
+        config = self._host.daemon.config
+        own = own_member(config)
+        return recover_alone(
+            config.state_dir,
+            node_id=config.node_id,
+            cluster_name=config.cluster_name,
+            address=address(own.hostname, own.raft_port),
+            stamp=stamp(),
+        )
 
     async def _wait_out(self, plan: RecoverPlan) -> None:
         """Until no lease of the old group is left. Raises Refused if a coordinator turns up."""

@@ -59,6 +59,7 @@ from ramd.state.commands import (
     RecordSystem,
     RequestHandover,
 )
+from ramd.state.recovery import RecordRecovery
 from tests.support.policy_world import (
     BOOT_NS,
     FLAGS,
@@ -188,6 +189,14 @@ class Story:
         target = int(words.plain[0]) if words.plain else None
         wanted = Handover(epoch=self.world.state.epoch, target=target)
         yield from self._apply(RequestHandover(handover=wanted))
+
+    def do_recovered(self, words: Words) -> Iterator[str]:
+        """recovered NODE: the majority was lost for good, and a person had NODE go on alone."""
+        survivor = int(words.plain[0])
+        self.do_coordinator(Words.of([str(survivor), "restarted"]))
+        yield from self._apply(
+            RecordRecovery(cluster_id="c2", survivor=survivor, requested_by="api")
+        )
 
     def do_fork(self, words: Words) -> Iterator[str]:
         """fork EPOCH LSN: its primary reports where its timeline begins."""

@@ -17,7 +17,7 @@ from ramd.link.join import (
     founded,
     join,
 )
-from ramd.link.recover import recover_alone
+from ramd.link.recover import Survival, recover_alone, resume
 
 __all__ = [
     "RAFT_DIR",
@@ -26,9 +26,11 @@ __all__ = [
     "Link",
     "Membership",
     "PeerTls",
+    "Survival",
     "add_again",
     "belongs",
     "founded",
     "join",
     "recover_alone",
+    "resume",
 ]

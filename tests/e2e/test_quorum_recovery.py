@@ -1,0 +1,139 @@
+"""Two of three hosts are lost for good: a person has the third go on alone, and the old ones, when
+they come back, are refused, say why, and join anew."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.cluster_stories import (
+    HEAL_S,
+    NODES,
+    Clusters,
+    ask,
+    epoch_of,
+    event,
+    primary_of,
+    replicas_of,
+    rows_on,
+    same_everywhere,
+    write,
+)
+from tests.support.wait import wait_for
+from tools.local_cluster import LocalCluster
+
+RECOVER_S = 120.0
+
+
+@pytest.fixture
+def cluster(clusters: Clusters) -> LocalCluster:
+    """A healthy cluster of its own: what is done to it cannot be undone."""
+    return clusters.three_nodes()
+
+
+def ramctrl(cluster: LocalCluster, node: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command line against a node's daemon."""
+    port = str(cluster.ports.http + node - 1)
+    command = [sys.executable, "-m", "ramctrl", *words, "--port", port]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=RECOVER_S)
+
+
+def group_of(cluster: LocalCluster, node: int) -> dict[str, object]:
+    """What a node's daemon knows of its group; {} while it does not answer."""
+    try:
+        code, answer = cluster.api(node, "GET", "/quorum/status")
+    except OSError:
+        return {}
+    return dict(answer["data"]) if code == 200 else {}
+
+
+def refused(cluster: LocalCluster, node: int, code: str) -> bool:
+    """A node has refused a daemon, or was refused, with this code."""
+    counted = group_of(cluster, node).get("connections_refused", {})
+    return isinstance(counted, dict) and counted.get(code, 0) > 0
+
+
+def lose(cluster: LocalCluster, *nodes: int) -> None:
+    for node in nodes:
+        cluster.kill_node(node)
+
+
+def without_coordinator(cluster: LocalCluster, node: int) -> bool:
+    return group_of(cluster, node).get("leader_node_id", 0) is None
+
+
+def recovered(cluster: LocalCluster, survivor: int, *off: int) -> dict[str, object]:
+    """Recover on `survivor`, whose other members are confirmed to be off."""
+    wait_for(lambda: without_coordinator(cluster, survivor), HEAL_S, "the majority is missed")
+    names = ",".join(f"node{node}" for node in off)
+    confirmed = ("--cluster-name", "demo", "--confirmed-off", names)
+    ran = ramctrl(cluster, survivor, "--json", "quorum", "recover", "--yes", *confirmed)
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    return dict(json.loads(ran.stdout)["data"])
+
+
+def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalCluster) -> None:
+    primary = primary_of(cluster)
+    survivor = max(replicas_of(cluster))
+    lost = tuple(node for node in NODES if node != survivor)
+    before = write(cluster, range(1, 11))
+    same_everywhere(cluster, before)
+    old_epoch = epoch_of(cluster)
+    busy = ramctrl(cluster, survivor, "quorum", "recover")
+    assert busy.returncode == 5
+    assert "there is a quorum" in busy.stderr
+    lose(cluster, *lost)
+    wait_for(lambda: without_coordinator(cluster, survivor), HEAL_S, "the majority is missed")
+    assert ramctrl(cluster, survivor, "quorum", "status").returncode == 2
+    plan = ramctrl(cluster, survivor, "quorum", "recover")
+    assert plan.returncode == 0
+    assert "nothing was done" in plan.stdout
+    one = ("--cluster-name", "demo", "--confirmed-off", f"node{lost[0]}")
+    half = ramctrl(cluster, survivor, "quorum", "recover", "--yes", *one)
+    assert half.returncode == 2
+    assert "exactly the other voters" in half.stderr
+
+    data = recovered(cluster, survivor, *lost)
+    assert data["recovered"] is True
+    assert data["primary_node_id"] == survivor
+    assert data["last_primary_node_id"] == primary
+    after = write(cluster, range(11, 21))
+    assert rows_on(cluster, survivor) == before | after
+    assert epoch_of(cluster) > old_epoch
+    group = group_of(cluster, survivor)
+    assert (group["voters"], group["has_quorum"]) == (1, True)
+    assert group["cluster_id"] == group["group_id"] == data["new_cluster_id"]
+    assert group["cluster_status"] == "healthy"
+    cluster.wait_healthy(HEAL_S)
+
+    # One of the old ones comes back: it cannot write, is refused, and says what to do.
+    back = lost[0]
+    cluster.spawn(back)
+    wait_for(lambda: event(cluster, back, "other_group"), HEAL_S, "it is told of the other group")
+    assert "ramctrl nodes add" in cluster.last_words(back)
+    assert without_coordinator(cluster, back)
+    wait_for(lambda: refused(cluster, survivor, "cluster_id"), HEAL_S, "the refusal is counted")
+    assert rows_on(cluster, back) in (None, before)
+    assert ask(cluster, survivor, "SELECT pg_is_in_recovery()") == [(False,)]
+
+
+def test_the_primary_goes_on_alone_and_loses_nothing(cluster: LocalCluster) -> None:
+    primary, epoch = primary_of(cluster), epoch_of(cluster)
+    server = cluster.processes.postmaster_pid(primary)
+    before = write(cluster, range(1, 11))
+    lost = tuple(node for node in NODES if node != primary)
+    lose(cluster, *lost)
+    data = recovered(cluster, primary, *lost)
+    assert data["primary_node_id"] == primary
+    rows = write(cluster, range(11, 21))
+    assert rows_on(cluster, primary) == before | rows
+    assert epoch_of(cluster) == epoch, "nobody had to be promoted"
+    assert cluster.processes.postmaster_pid(primary) == server, "its server was not touched"
+    # The new group survives a restart of its daemon, which still lists three nodes in its file.
+    cluster.processes.stop_daemon(primary)
+    cluster.spawn(primary)
+    cluster.wait_healthy(HEAL_S)
+    assert group_of(cluster, primary)["group_id"] == data["new_cluster_id"]
