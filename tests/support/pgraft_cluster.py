@@ -95,11 +95,11 @@ class Member:
             )
             if settings.join is None:
                 self._channel = Channel(settings.node, _transport(settings, identity, network))
-                self.forming: Forming | Joining = Forming(self.disk, identity, self.channel)
+                self._way: Forming | Joining = Forming(self.disk, identity, self.channel)
             else:
                 asker = network or TcpAsker(settings.secret)
                 rng = random.Random(settings.seed)
-                self.forming = Joining(self.disk, identity, settings.join, asker, rng)
+                self._way = Joining(self.disk, identity, settings.join, asker, rng)
         except BaseException:
             self.lock.release()
             raise
@@ -107,13 +107,23 @@ class Member:
     @property
     def channel(self) -> Channel:
         """Its end of the peer network; one that joins has none before it was admitted."""
-        assert self._channel is not None, self.forming.status().text()
+        assert self._channel is not None, self.waits_for()
         return self._channel
+
+    @property
+    def forming(self) -> Forming:
+        """How the group is formed; of a founder only."""
+        assert isinstance(self._way, Forming)
+        return self._way
+
+    def waits_for(self) -> str:
+        """How far it has come in forming or joining a group, for people."""
+        return self._way.status().text()
 
     @property
     def node(self) -> Node:
         """The running node; a member that still forms has none."""
-        assert self.started is not None, self.forming.status().text()
+        assert self.started is not None, self.waits_for()
         return self.started
 
     async def start(self) -> None:
@@ -144,10 +154,10 @@ class Member:
         self.lock.release()
 
     async def _run(self) -> None:
-        if isinstance(self.forming, Forming):
-            identity = await self.forming.form()
+        if isinstance(self._way, Forming):
+            identity = await self._way.form()
         else:
-            identity = await self.forming.join()
+            identity = await self._way.join()
             transport = _transport(self.settings, identity, self._network)
             self._channel = Channel(self.settings.node, transport)
             await self._channel.start()
@@ -283,8 +293,7 @@ class Cluster:
         await wait_for_async(
             lambda: all(m.started is not None or m.crashed() for m in self.members.values()),
             DEADLINE_S,
-            "every member has formed: "
-            + " | ".join(m.forming.status().text() for m in self.members.values()),
+            "every member has formed: " + " | ".join(m.waits_for() for m in self.members.values()),
         )
         for member in self.members.values():
             crashed = member.crashed()

@@ -3,9 +3,9 @@
 Lives here: `shell` (a member's life), `asking` (what any member can be asked), `driver` (step,
 persist, send, apply), `writer` (the one thread that syncs), `waiting` (who waits for what),
 `origins` (commands proposed twice), `snapshots` (when one is taken), `admission` (who asks to
-join), `lease` (the lease as the host touches it), `clock` (whether it runs evenly), `counts` (what
-a member has done). Must not live here: rules of Raft or of the lease
-(`pgraft.core`), what a command means (the host). Start reading at `shell.Node`.
+join), `peers` (whom the transport connects), `lease` (the lease as the host touches it), `clock`
+(whether it runs evenly), `counts` (what a member has done). Must not live here: rules of Raft or of
+the lease (`pgraft.core`), what a command means (the host). Start reading at `shell.Node`.
 """
 
 from pgraft.node.asking import ProposalUnknown, ReadFailed

@@ -38,6 +38,7 @@ from pgraft.node.clock import ClockCheck, raw_ns
 from pgraft.node.counts import Counting, LoopLag, NodeStatus, node_status
 from pgraft.node.driver import Driver, DriverEvents, boottime_ns
 from pgraft.node.lease import GranterHandle, HolderHandle
+from pgraft.node.peers import Peers
 from pgraft.node.snapshots import SnapshotOptions, Snapshots
 from pgraft.storage.disk import Disk
 from pgraft.storage.replay import Recovery, recover
@@ -148,6 +149,7 @@ class Node(Asking):
             snapshots=Snapshots(driver, options.snapshots, hooks.snapshot, hooks.restore),
             admission=Admission(channel, driver, self._known, stored.record, hooks.admit),
             clockwork=_Clockwork(driver, options),
+            peers=Peers(channel.transport, self._configs),
             recovered=stored.recovery.snapshot,
         )
         self.holder = HolderHandle(driver)
@@ -181,6 +183,7 @@ class Node(Asking):
         listeners.raft = listeners.link = listeners.durable = listeners.position = None
         self._parts.admission.stop()
         self._parts.clockwork.stop()
+        self._parts.peers.stop()
         self._waiting.fail(ProposalUnknown("this node is stopping"))
         await self._driver.stop()
 
@@ -226,7 +229,7 @@ class Node(Asking):
         self._parts.snapshots.applied(entry)
         self._waiting.on_applied(entry)
         if entry.config is not None:
-            self._configured()  # what is committed has changed, the removed with it
+            self._configured()  # what is committed has changed
 
     def _read(self, answer: ReadDone) -> None:
         self._waiting.on_read(answer)
@@ -239,13 +242,16 @@ class Node(Asking):
         self._waiting.on_restored(snapshot)
 
     def _configured(self) -> None:
-        """Tell who the members are: peers as is in effect, the removed as is committed."""
+        """Tell who the members are."""
+        self._parts.peers.tell()
+        config = self._driver.raft.config
+        if self._hooks.on_config is not None and config != self._parts.told:
+            self._parts.told = config
+            self._hooks.on_config(config)
+
+    def _configs(self) -> tuple[Config, Config]:
         status = self._driver.raft.status()
-        if status.config.peers:
-            self.channel.transport.set_peers(status.config.peers, status.committed_config.removed)
-        if self._hooks.on_config is not None and status.config is not self._parts.told:
-            self._parts.told = status.config
-            self._hooks.on_config(status.config)
+        return status.config, status.committed_config
 
     def _set_leader(self, leader: NodeId) -> None:
         if self._known.set(leader) and self._hooks.on_leader_change is not None:
@@ -273,6 +279,7 @@ class _Parts:
     snapshots: Snapshots
     admission: Admission
     clockwork: _Clockwork
+    peers: Peers
     recovered: Snapshot | None
     """The state to begin with, until it was given to the host."""
     told: Config | None = None

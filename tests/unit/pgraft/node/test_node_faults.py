@@ -210,7 +210,7 @@ async def test_a_member_that_was_stopped_takes_nothing_more(tmp_path: Path) -> N
         await cluster.start_all()
         leader = await cluster.leader()
         await leader.node.stop()
+        command = msgspec.msgpack.encode((b"x", NO_ORIGIN))
         with pytest.raises(CallRefused) as refused:
-            command = msgspec.msgpack.encode((b"x", NO_ORIGIN))
             await leader.channel.call(NodeId(1), "pgraft.command", command, DEADLINE_S)
         assert refused.value.code == "stopped", "a place in the log would be a lie"
