@@ -66,13 +66,17 @@ def add(
         "nofailover": nofailover,
         "replace": int(replace) if replace and replace.isdecimal() else replace,
     }
-    if save_token is not None and save_token.exists():
-        raise Refused(f"{save_token} exists: it is not overwritten", code="conflict")
+    _absent(save_token)
     asked = {key: value for key, value in body.items() if value is not None}
     envelope = here.client.post("/cluster/add-node", asked)
     if save_token is not None:
-        envelope = {**envelope, "data": _saved(envelope["data"], save_token.absolute())}
+        envelope["data"] = _saved(envelope["data"], save_token.absolute())
     output.show(here.settings, envelope, added_page)
+
+
+def _absent(path: Path | None) -> None:
+    if path is not None and path.exists():
+        raise Refused(f"{path} exists: it is not overwritten", code="conflict")
 
 
 def _saved(data: Mapping[str, Any], path: Path) -> dict[str, Any]:

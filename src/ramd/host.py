@@ -31,7 +31,7 @@ from ramd.link import RAFT_DIR, PeerTls, belongs, founded, resume
 from ramd.members import removed
 from ramd.membership import holds_members_data, refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
-from ramd.runtime import Runtime
+from ramd.runtime import End, Runtime
 
 T = TypeVar("T")
 
@@ -241,12 +241,12 @@ class Host:
         self._picture = self._draw()
         self._phase.changed.set()
         runtime = self.runtime
-        if runtime is not None and runtime.left and not self._phase.finishing:
-            self._phase.finishing = True
-            self._ending = asyncio.create_task(self._finish(runtime), name="finish")
-        elif runtime is not None and runtime.withdrawn and not self._phase.finishing:
-            self._phase.finishing = True
-            self._ending = asyncio.create_task(self._withdraw(runtime), name="withdraw")
+        end = runtime.ended if runtime is not None else None
+        if runtime is None or end is None or self._phase.finishing:
+            return
+        self._phase.finishing = True
+        work = self._finish(runtime) if end is End.DESTROYED else self._withdraw(runtime)
+        self._ending = asyncio.create_task(work, name="finish")
 
     def _draw(self) -> Snapshot:
         config, phase, runtime = self.daemon.config, self._phase, self.runtime
@@ -279,7 +279,7 @@ class Host:
     async def _withdraw(self, runtime: Runtime) -> None:
         """This node was removed and its server is stopped: out of the group, everything kept."""
         name = runtime.state.cluster_name or self.daemon.config.cluster_name
-        how = runtime.withdrawn
+        how = runtime.status.removed
         await self.end()
         removed.save(self.daemon.config.state_dir, cluster_name=name, how=how, at=stamp())
         self._phase.finishing = False

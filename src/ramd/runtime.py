@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
 from typing import Any, Self
 
 from ramd import events
@@ -32,6 +32,13 @@ STOP_MS = 2_000
 DESCRIBE_AGAIN_NS = 10_000_000_000
 FRESH_NS = 2_000_000_000
 """A node heard of within this counts as in touch for the functions inside the server."""
+
+
+class End(StrEnum):
+    """Why a node's time in its cluster is over."""
+
+    DESTROYED = "destroyed"
+    REMOVED = "removed"
 
 
 @dataclass(slots=True)
@@ -130,23 +137,16 @@ class Runtime:
         return self._parts.loop.board
 
     @property
-    def left(self) -> bool:
-        """The cluster is removed and nothing of it is left on this node."""
+    def ended(self) -> End | None:
+        """Nothing is left for this node to do in its cluster: that is destroyed, or this node was
+        removed from it and its server is stopped."""
         executor = self._parts.executor
-        removing = self.state.removal is not None
-        return removing and isinstance(executor.goal, Leave) and executor.standing().settled
-
-    @property
-    def withdrawn(self) -> str:
-        """How it is known that this node was removed, once its server is stopped; '' before."""
-        executor = self._parts.executor
-        done = isinstance(executor.goal, Withdraw) and executor.standing().settled
-        return self.status.removed if done else ""
-
-    @property
-    def secret_file(self) -> Path:
-        """The cluster secret as this member knows it."""
-        return self._around.secret_file
+        if not executor.standing().settled:
+            return None
+        if isinstance(executor.goal, Withdraw):
+            return End.REMOVED
+        leaving = self.state.removal is not None and isinstance(executor.goal, Leave)
+        return End.DESTROYED if leaving else None
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every beat."""

@@ -285,14 +285,15 @@ class RamdService:
 
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config
+        secret_file = config.cluster_secret_file or config.state_dir / formation.SECRET_FILE
         return orders.Desk(
             config=config,
             consensus=runtime.link,
             view=runtime.view,
             until=self._until,
             unix_ms=self._host.unix_ms,
-            secret=cluster_secret(runtime.secret_file),
-            secret_file=runtime.secret_file,
+            secret=cluster_secret(secret_file),
+            secret_file=secret_file,
         )
 
     @asynccontextmanager

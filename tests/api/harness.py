@@ -214,10 +214,14 @@ class Api:
 
 @contextmanager
 def serving(
-    *, token: str | None = None, limits: Limits | None = None, port: int | None = None
+    service: FakeService | None = None,
+    *,
+    token: str | None = None,
+    limits: Limits | None = None,
+    port: int | None = None,
 ) -> Iterator[Api]:
     """The API over a fake service on a free port, in its real thread."""
-    service = FakeService()
+    service = service or FakeService()
     with control_loop() as loop:
         server = ApiServer(
             service,

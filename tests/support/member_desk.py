@@ -43,6 +43,7 @@ class Book(FakeConsensus):
 
     def __init__(self, state: ClusterState) -> None:
         super().__init__(1, state)
+        self.cluster = state
         ids = tuple(m.node_id for m in state.members)
         self.voting = Voting(voters=ids, settled=True)
         self.removed = ""

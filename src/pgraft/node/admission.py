@@ -106,6 +106,8 @@ class Admission:
         refusal = self._admit(request)
         if refusal:
             code, _, text = refusal.partition(": ")
+            if code == "later":
+                return JoinAnswer.pending(text)
             return JoinAnswer.refused(code, text or refusal)
         peer = PeerRecord(node=request.node, uuid=request.uuid, address=request.address)
         try:

@@ -77,14 +77,6 @@ class MemberHandlers:
         body = read_request(views.RemoveNodeRequest, await request.body())
         snapshot, picture = self.common.look()
         node_id = self._meant(body, snapshot.state, picture)
-        return await self._remove(request, node_id)
-
-    async def delete_node(self, request: Request, node_id: str) -> Response:
-        """The same with the node in the path."""
-        _, picture = self.common.look()
-        return await self._remove(request, self.common.select(picture, node_id, "node_id").node_id)
-
-    async def _remove(self, request: Request, node_id: int) -> Response:
         wanted = domain.RemoveNodeRequest(node_id=node_id, actor=self.common.actor(request))
         limit_s = self.limits.failover_timeout_s
         result = await self.dispatcher.run(
@@ -188,9 +180,8 @@ def add_member_routes(router: APIRouter, handlers: MemberHandlers) -> None:
         response_model=Success[views.AddVoterData],
         openapi_extra=body_of(views.AddVoterRequest),
     )(handlers.add_voter)
-    for method, path, handler in (
-        ("POST", "/replica/add", handlers.add_node),
-        ("POST", "/replica/remove", handlers.remove_node),
-        ("DELETE", "/nodes/{node_id}", handlers.delete_node),
+    for path, handler in (
+        ("/replica/add", handlers.add_node),
+        ("/replica/remove", handlers.remove_node),
     ):
-        router.add_api_route(path, handler, methods=[method], include_in_schema=False)
+        router.add_api_route(path, handler, methods=["POST"], include_in_schema=False)

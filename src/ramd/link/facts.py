@@ -20,11 +20,11 @@ NS_PER_MS = 1_000_000
 class Facts:
     """Hears the core's events and makes `RaftFacts` on demand."""
 
-    def __init__(self, channel: Channel, group_id: str) -> None:
+    def __init__(self, channel: Channel, group_id: str, removal: RemovalWatch) -> None:
         self._channel = channel
         self._group_id = group_id
         self._elections: Counter[str] = Counter()
-        self.removal: RemovalWatch | None = None
+        self._removal = removal
         self.longest_ttl_ns = 0
 
     def happened(self, event: CoreEvent) -> None:
@@ -45,7 +45,7 @@ class Facts:
 
     def removed(self, committed: Config) -> str:
         """How it is known that this member was removed; '' if it was not."""
-        return self.removal.known(committed) if self.removal is not None else ""
+        return self._removal.known(committed)
 
     def now(self, node: Node) -> RaftFacts:
         """The picture of this moment."""

@@ -23,7 +23,6 @@ from ramd.domain.errors import (
 from ramd.domain.model import ClusterState
 from ramd.link.facts import Facts
 from ramd.link.lease import LeaseKeeper
-from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
@@ -53,10 +52,6 @@ class Link:
         self._keeper = LeaseKeeper(node)
         self._facts = facts
         self._leading_since_ns = 0
-
-    def watch_removal(self, watch: RemovalWatch) -> None:
-        """Whom to ask whether this member was removed."""
-        self._facts.removal = watch
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""

@@ -124,7 +124,9 @@ class Membership:
         """Recover and start this member. `woken` is called whenever something changes that a
         decision depends on. Raises ConfigError if its storage cannot be used."""
         loop = asyncio.get_running_loop()
-        facts = Facts(self._channel, identity.cluster_id)
+        removal = RemovalWatch(identity.uuid, woken)
+        self._channel.listeners.refused += [removal.on_refused, OtherGroups().on_refused]
+        facts = Facts(self._channel, identity.cluster_id, removal)
 
         def changed(granted: bool) -> None:
             # The lease of a new holder should stand as soon as it can.
@@ -138,14 +140,8 @@ class Membership:
                 woken()
 
         def on_coordinator(node: NodeId) -> None:
-            assert self._node is not None
-            term = int(self._node.status().term)
-            events.emit(events.CoordinatorChanged(coordinator=int(node) or None, term=term))
-            self.link.on_coordinator(int(node))
+            self._on_coordinator(int(node))
             woken()
-
-        def admit(request: JoinRequest) -> str:
-            return self._admit(request)
 
         copy = StateCopy(changed)
 
@@ -163,7 +159,7 @@ class Membership:
             restore=restored,
             on_event=on_event,
             on_leader_change=on_coordinator,  # Raft's word
-            admit=admit,
+            admit=self._admit,
         )
         try:
             node = open_node(disk, identity, self._channel, hooks, self._options.of_node(clock))
@@ -178,11 +174,14 @@ class Membership:
             clock=clock,
             facts=facts,
         )
-        watch = RemovalWatch(identity.uuid, woken)
-        self._channel.listeners.refused += [watch.on_refused, OtherGroups().on_refused]
-        self._link.watch_removal(watch)
         self.cluster_id = identity.cluster_id
         node.start()
+
+    def _on_coordinator(self, node_id: int) -> None:
+        assert self._node is not None
+        term = int(self._node.status().term)
+        events.emit(events.CoordinatorChanged(coordinator=node_id or None, term=term))
+        self.link.on_coordinator(node_id)
 
     def _admit(self, request: JoinRequest) -> str:
         """Asked on the coordinator only; it must know everything that is committed."""

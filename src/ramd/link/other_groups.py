@@ -22,7 +22,12 @@ class OtherGroups:
     def on_refused(self, refusal: Refusal) -> None:
         """A connection was refused; what this side refuses, the other side is to be told."""
         node = int(refusal.node)
-        if not refusal.by_peer or refusal.code != CODE or node in self._told or len(self._told) >= TOLD_MAX:
+        if (
+            not refusal.by_peer
+            or refusal.code != CODE
+            or node in self._told
+            or len(self._told) >= TOLD_MAX
+        ):
             return
         self._told.add(node)
         events.emit(events.OtherGroup(node=node, why=refusal.text))

@@ -42,6 +42,8 @@ def conf_lines(
         ),
         "join_token_file": token_file(new.node_id),
     }
+    if config.one_host:
+        values["prometheus_port"] = config.prometheus_port + new.node_id - config.node_id
     if new.priority != 50:
         values["node_priority"] = new.priority
     if new.nofailover:

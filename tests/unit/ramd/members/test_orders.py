@@ -145,19 +145,20 @@ async def test_there_are_nine_members_at_the_most(tmp_path: Path) -> None:
     assert error.message == "every node id from 1 to 9 is used"
 
 
-async def test_two_people_at_once_do_not_get_one_node(office: Office) -> None:
+async def test_two_people_at_once_do_not_get_one_node(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = await orders.add_node(office.desk, AddNodeRequest(node_id=4))
 
-    class Overtaken(type(office.book)):  # type: ignore[misc]
-        async def propose(self, command: bytes, *, timeout_s: float) -> None:
-            """Another invitation of the same node is committed right after."""
-            await super().propose(command, timeout_s=timeout_s)
-            mine = self.cluster.invitations[-1]
-            self.cluster = replace(
-                self.cluster, invitations=(replace(mine, nonce="somebody-else"),)
-            )
+    propose = office.book.propose
 
-    office.book.__class__ = Overtaken
+    async def overtaken(command: bytes, *, timeout_s: float) -> None:
+        """Another invitation of the same node is committed right after."""
+        await propose(command, timeout_s=timeout_s)
+        theirs = replace(office.book.cluster.invitations[-1], nonce="somebody-else")
+        office.book.cluster = replace(office.book.cluster, invitations=(theirs,))
+
+    monkeypatch.setattr(office.book, "propose", overtaken)
     with pytest.raises(Refused, match="invited by somebody else"):
         await orders.add_node(office.desk, AddNodeRequest(node_id=4))
     assert first.member.node_id == 4

@@ -21,7 +21,7 @@ from ramd.domain.model import ClusterState, Removal
 from ramd.host import Daemon, Host
 from ramd.link import RAFT_DIR
 from ramd.membership import founding_members, save_members
-from ramd.runtime import Runtime
+from ramd.runtime import End, Runtime
 
 
 async def test_an_end_that_cannot_clear_up_ends_the_daemon(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ async def test_an_end_that_cannot_clear_up_ends_the_daemon(tmp_path: Path) -> No
     host.runtime = cast(
         Any,
         SimpleNamespace(
-            left=True,
+            ended=End.DESTROYED,
             state=state,
             heard=(),
             status=SimpleNamespace(me=1),
