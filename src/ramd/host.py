@@ -74,6 +74,8 @@ class Phase:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     certificate: TlsFindings | None = None
     """Of the TLS files in force."""
+    secret_file: Path | None = None
+    """With which the group was entered last."""
 
 
 class Host:
@@ -126,6 +128,7 @@ class Host:
         """
         if self._phase.stage is not Stage.CLUSTERLESS:
             raise Refused("this daemon is in a cluster, or forming one", code="cluster_exists")
+        self._phase.secret_file = secret_file
         around = Surroundings(
             config=self.daemon.config,
             members=members,
@@ -198,9 +201,8 @@ class Host:
 
         Raises what `work` and `enter` raise; if there is no way back, the daemon ends as well.
         """
-        runtime = self.runtime
-        assert runtime is not None, "in no group"
-        secret_file = runtime.secret_file
+        secret_file = self._phase.secret_file
+        assert secret_file is not None, "in no group"
         await self.end()
         self._set(Stage.FORMING, "the group is made anew")
         try:

@@ -277,11 +277,7 @@ class RamdService:
             return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
 
     async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
-        if not request.apply:
-            return await self._recovery.recover(request, timeout_s=timeout_s)
-        named = ", ".join(str(node) for node in request.confirmed_off)
-        async with self._order("quorum recover", request.actor, f"confirmed off: {named}"):
-            return await self._recovery.recover(request, timeout_s=timeout_s)
+        return await self._recovery.recover(request, timeout_s=timeout_s)
 
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config

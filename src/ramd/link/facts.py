@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pgraft.core.types import Config, CoreEvent, Entry, EventKind, NodeId, Snapshot
+from pgraft.core.types import Config, CoreEvent, EventKind, NodeId
 from pgraft.net.channel import Channel
 from pgraft.node import Node, NodeStatus
 from ramd.domain.raft import Counts, DiskFacts, ElectionFacts, PeerFacts, RaftFacts
 from ramd.link.removal import RemovalWatch
+from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
 
@@ -20,28 +21,19 @@ NS_PER_MS = 1_000_000
 class Facts:
     """Hears the core's events and makes `RaftFacts` on demand."""
 
-    def __init__(self, channel: Channel, group_id: str, removal: RemovalWatch) -> None:
+    def __init__(
+        self, channel: Channel, copy: StateCopy, removal: RemovalWatch, *, group_id: str
+    ) -> None:
         self._channel = channel
         self._group_id = group_id
         self._elections: Counter[str] = Counter()
         self._removal = removal
-        self.longest_ttl_ns = 0
+        self._copy = copy
 
     def happened(self, event: CoreEvent) -> None:
         """The core told this."""
         if event.kind is EventKind.CAMPAIGN:
             self._elections[event.detail or "timeout"] += 1
-
-    def applied(self, entry: Entry) -> None:
-        """An entry was applied: it may allow a longer lease than any before."""
-        ttl_ns = entry.grant.ttl_ns if entry.grant is not None else 0
-        if entry.ttl is not None:
-            ttl_ns = max(ttl_ns, entry.ttl.ttl_ns)
-        self.longest_ttl_ns = max(self.longest_ttl_ns, ttl_ns)
-
-    def restored(self, snapshot: Snapshot) -> None:
-        """A snapshot took the place of entries."""
-        self.longest_ttl_ns = max(self.longest_ttl_ns, snapshot.lease.longest_ns)
 
     def removed(self, committed: Config) -> str:
         """How it is known that this member was removed; '' if it was not."""
@@ -73,7 +65,7 @@ class Facts:
             loop_lag_ms=node.loop_lag.last_ns // NS_PER_MS,
             loop_lag_max_ms=node.loop_lag.max_ns // NS_PER_MS,
             transfer_to=int(status.transfer_to) or None,
-            longest_ttl_ms=self.longest_ttl_ns // NS_PER_MS,
+            longest_ttl_ms=self._copy.longest_ttl_ns // NS_PER_MS,
             counts=self._counts(status),
         )
 

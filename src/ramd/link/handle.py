@@ -39,10 +39,10 @@ class Link:
         node: Node,
         channel: Channel,
         copy: StateCopy,
+        facts: Facts,
         *,
         ttl_ns: int,
         clock: Callable[[], int],
-        facts: Facts,
     ) -> None:
         self._node = node
         self._channel = channel

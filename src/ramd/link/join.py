@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pgraft.core.types import CoreEvent, Entry, EventKind, NodeId, Snapshot, Timing
+from pgraft.core.types import CoreEvent, EventKind, NodeId, Timing
 from pgraft.forming import Forming
 from pgraft.identity import Founder, Identity, JoinRequest, Stage
 from pgraft.joining import Joining, JoinRefused, JoinTarget, is_joining
 from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
-from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
-from pgraft.net.tls import TlsError
+from pgraft.net.tcp import parse_address
 from pgraft.net.transport import ListenError
 from pgraft.node import Hooks, Node, NodeOptions, open_node
 from pgraft.storage import identity_file
@@ -29,6 +28,7 @@ from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import ClusterState
 from ramd.link.certificates import PeerTls
+from ramd.link.connect import channel_of
 from ramd.link.facts import Facts
 from ramd.link.handle import Link
 from ramd.link.lease import RENEWALS_PER_TTL
@@ -126,7 +126,6 @@ class Membership:
         loop = asyncio.get_running_loop()
         removal = RemovalWatch(identity.uuid, woken)
         self._channel.listeners.refused += [removal.on_refused, OtherGroups().on_refused]
-        facts = Facts(self._channel, identity.cluster_id, removal)
 
         def changed(granted: bool) -> None:
             # The lease of a new holder should stand as soon as it can.
@@ -144,19 +143,11 @@ class Membership:
             woken()
 
         copy = StateCopy(changed)
-
-        def applied(entry: Entry) -> None:
-            copy.apply(entry)
-            facts.applied(entry)
-
-        def restored(snapshot: Snapshot) -> None:
-            copy.restore(snapshot)
-            facts.restored(snapshot)
-
+        facts = Facts(self._channel, copy, removal, group_id=identity.cluster_id)
         hooks = Hooks(
-            apply=applied,
+            apply=copy.apply,
             snapshot=copy.snapshot,
-            restore=restored,
+            restore=copy.restore,
             on_event=on_event,
             on_leader_change=on_coordinator,  # Raft's word
             admit=self._admit,
@@ -166,14 +157,8 @@ class Membership:
         except StorageError as error:
             raise ConfigError(str(error)) from error
         self._node = node
-        self._link = Link(
-            node,
-            self._channel,
-            copy,
-            ttl_ns=self._options.timing.lease_ttl_ns,
-            clock=clock,
-            facts=facts,
-        )
+        ttl_ns = self._options.timing.lease_ttl_ns
+        self._link = Link(node, self._channel, copy, facts, ttl_ns=ttl_ns, clock=clock)
         self.cluster_id = identity.cluster_id
         node.start()
 
@@ -242,7 +227,9 @@ async def join(
     try:
         if _may_join(options, identity):
             identity = await _join_group(options, disk, identity, forming)
-        channel = _channel(options, identity)
+        channel = channel_of(
+            identity, listen=options.listen, secret=options.secret, tls=options.tls
+        )
     except BaseException:
         lock.release()
         raise
@@ -299,24 +286,6 @@ def _open_identity(options: GroupOptions) -> tuple[DirectoryLock, OsDisk, Identi
         lock.release()
         raise
     return lock, disk, identity
-
-
-def _channel(options: GroupOptions, identity: Identity) -> Channel:
-    founders = identity.founders if identity.record is None else identity.record.founders()
-    myself = NodeId(options.node_id)
-    tcp = TcpOptions(
-        listen=parse_address(options.listen),
-        peers=addresses(founders, myself),
-        secret=options.secret,
-        tls=options.tls.files,
-    )
-    rng = random.Random(random.SystemRandom().getrandbits(64))
-    try:
-        transport = TcpTransport(identity, tcp, rng)
-    except TlsError as error:
-        raise ConfigError(str(error), field="ssl_cert_file") from error
-    options.tls.serve(transport)
-    return Channel(myself, transport)
 
 
 def _may_join(options: GroupOptions, identity: Identity) -> bool:
