@@ -229,8 +229,13 @@ def _organs(
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
+    patience_ns = around.config.timing().patience_ns
     coordinator = Coordinator(
-        me=ports.me, consensus=membership.link, now_ns=around.clock(), propose=calls.propose
+        me=ports.me,
+        consensus=membership.link,
+        now_ns=around.clock(),
+        propose=calls.propose,
+        patience_ns=patience_ns,
     )
     loop = ControlLoop(
         Parts(
@@ -242,6 +247,7 @@ def _organs(
             coordinator=coordinator,
             fence=server.fence,
             clock=around.clock,
+            patience_ns=patience_ns,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
         wake=wake,

@@ -26,8 +26,7 @@ from ramd.state.wire import Beat, decode_beat, decode_observation, encode_beat, 
 
 NS_PER_MS = 1_000_000
 BEAT_MS = 500
-TOUCH_NS = 2_000_000_000
-"""A coordinator not heard for this long is not in touch."""
+PATIENCE_NS = 2_000_000_000
 PAUSE_MIN_S = 0.005
 
 
@@ -43,6 +42,8 @@ class Parts:
     coordinator: Coordinator
     fence: Fence
     clock: Callable[[], int]
+    patience_ns: int = PATIENCE_NS
+    """A coordinator not heard for this long is not in touch."""
     adopt_until_ns: int = 0
     """See LocalFacts: until when a server found running may wait for its first renewal."""
 
@@ -129,7 +130,7 @@ class ControlLoop:
             lease_deadline_ns=lease[1],
             released_epoch=parts.store.released_epoch,
             opened_epoch=parts.store.record.opened_epoch,
-            in_touch=told.term == status.term and now_ns - told.heard_ns < TOUCH_NS,
+            in_touch=told.term == status.term and now_ns - told.heard_ns < parts.patience_ns,
             sealed_attempt=seal.attempt if seal else None,
             self_fenced=parts.fence.guards,
             removed=bool(status.removed),

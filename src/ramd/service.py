@@ -19,7 +19,6 @@ from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
-from ramd.domain.quorum import RecoverRequest, RecoverResult
 from ramd.domain.service import (
     AddNodeRequest,
     AddNodeResult,
@@ -59,7 +58,7 @@ class RamdService:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
-        self._recovery = Recovery(host)
+        self.recover_quorum = Recovery(host).recover
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -275,9 +274,6 @@ class RamdService:
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         async with self._order("add-voter", request.actor, f"node {request.node_id}"):
             return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
-
-    async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
-        return await self._recovery.recover(request, timeout_s=timeout_s)
 
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config

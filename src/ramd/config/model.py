@@ -30,6 +30,7 @@ from ramd.config.topics.service import HttpKeys, LogKeys, LogLevel, MetricsKeys,
 from ramd.domain.model import Member, Settings
 
 NS_PER_MS = 1_000_000
+PATIENCE_MIN_NS = 2_000_000_000
 
 TOPICS: tuple[type[Topic], ...] = (
     IdentityKeys,
@@ -59,6 +60,12 @@ class TimingValues:
     election_ns: int
     lease_ttl_ns: int
     drift: float
+
+    @property
+    def patience_ns(self) -> int:
+        """For how long a daemon may be silent and still count as there: four beats of the control
+        loop; on slow networks, as long as Raft itself waits."""
+        return max(PATIENCE_MIN_NS, self.election_ns)
 
 
 class Config(
