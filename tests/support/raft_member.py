@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
     Change,
+    Config,
     CoreEvent,
     Entry,
     Message,
@@ -80,6 +81,16 @@ def changed(
         demote=_ids(demote),
         remove=_ids(remove),
     )
+
+
+def halves(config: Config) -> tuple[set[int], set[int]]:
+    """Voters, and those before a joint change."""
+    return set(config.voters), set(config.outgoing)
+
+
+def learning(config: Config) -> tuple[set[int], set[int]]:
+    """Learners now, and once a joint change is left."""
+    return set(config.learners), set(config.learners_next)
 
 
 def _ids(nodes: Iterable[int]) -> frozenset[NodeId]:

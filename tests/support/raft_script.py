@@ -247,10 +247,15 @@ def _heal(story: Story, words: list[str]) -> None:
 
 
 def _drop(story: Story, words: list[str]) -> None:
-    """drop [a->b]: lose what is under way."""
-    lost = [x for x in story.lab.letters if not words or f"{x.sender}->{x.to}" in words]
-    story.lab.letters = [x for x in story.lab.letters if x not in lost]
-    story.lab.trace.extend(f"lost {letter}" for letter in lost)
+    """drop [a->b] [Append]: lose what is under way, all of it, one way, or one kind."""
+    lab = story.lab
+    lost = [
+        x
+        for x in lab.letters
+        if not words or {f"{x.sender}->{x.to}", type(x.message).__name__} & set(words)
+    ]
+    lab.letters = [x for x in lab.letters if x not in lost]
+    lab.trace.extend(f"lost {letter}" for letter in lost)
 
 
 def _keep(story: Story, words: list[str]) -> None:

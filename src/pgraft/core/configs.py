@@ -8,6 +8,8 @@ A configuration is in effect from the moment its entry is appended, and is rever
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pgraft.core.types import Config, Index
 
 
@@ -32,6 +34,11 @@ class Configs:
     def at(self, index: Index) -> tuple[Index, Config]:
         """The one in effect at `index`, not before the base of the log, and since when it was."""
         return next(pair for pair in reversed(self._history) if pair[0] <= index)
+
+    def possible(self, commit: Index) -> Iterator[tuple[Index, Config]]:
+        """The one in effect at `commit` and all later ones: the group's is among them, or newer."""
+        first, _ = self.at(commit)
+        return (pair for pair in self._history if pair[0] >= first)
 
     def add(self, at: Index, config: Config) -> None:
         """The entry at `at` was appended."""

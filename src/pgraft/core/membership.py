@@ -27,6 +27,7 @@ from pgraft.core.replication import Replication
 from pgraft.core.state import State
 from pgraft.core.types import (
     Change,
+    Config,
     Entry,
     EntryKind,
     EventKind,
@@ -44,6 +45,13 @@ class Membership:
         self._replication = replication
         self._told = state.config
         self._belongs = self._belongs_now()
+        self._quiet: Config | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all that follows from the configuration in effect has been done: the usual case,
+        which is asked for after every input."""
+        return self._state.log.configs.effective is self._quiet
 
     def change(self, change: Change) -> Entry:
         """Append what `change` makes of the configuration. The caller has checked that we lead.
@@ -83,6 +91,7 @@ class Membership:
         if self._belongs and not belongs:
             state.event(EventKind.REMOVED)
         self._belongs = belongs
+        self._quiet = state.config if self._settled and not is_joint(state.config) else None
 
     @property
     def _settled(self) -> bool:

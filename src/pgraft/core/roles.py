@@ -47,6 +47,8 @@ def step_down(parts: Parts, why: str) -> None:
 
 def settle_membership(parts: Parts) -> None:
     """What follows from a configuration that was appended, reverted or committed."""
+    if parts.membership.quiet:
+        return
     parts.membership.tell()
     parts.membership.leave_if_due()
     if parts.membership.leads_from_outside:

@@ -91,12 +91,17 @@ class State:
 
     @property
     def may_campaign(self) -> bool:
-        """Whether the configuration in effect makes a voter of this member, not of a former one.
+        """Whether a configuration that may still be the group's makes a voter of this member (not
+        of a former one with its id).
 
-        Whoever is asked for a vote gives it all the same: the asker may know a newer configuration.
+        One that removes us and is not known to be committed is no reason to keep still: if nobody
+        else has it, only we can be elected to commit it (thesis §4.2.2). Whoever is asked for a
+        vote gives it whatever it is: the asker may know a newer configuration.
         """
-        configs = self.log.configs
-        return configs.since >= self.me.since and is_voter(configs.effective, self.me.node)
+        return any(
+            since >= self.me.since and is_voter(config, self.me.node)
+            for since, config in self.log.configs.possible(self.log.commit)
+        )
 
     @property
     def hard_state(self) -> HardState:

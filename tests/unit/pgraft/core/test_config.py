@@ -24,7 +24,7 @@ from pgraft.core.config import (
 from pgraft.core.limits import REMOVED_MAX
 from pgraft.core.quorum import VoteResult, vote_result
 from pgraft.core.types import Change, Config, Index, NodeId, PeerRecord
-from tests.support.raft_member import changed, record
+from tests.support.raft_member import changed, halves, learning, record
 
 ONE, TWO, THREE, FOUR, FIVE = (NodeId(n) for n in range(1, 6))
 JOINT = Config(
@@ -137,7 +137,7 @@ def test_only_voters_need_a_joint_change(change: Change, touches: bool) -> None:
 
 def test_a_simple_change_brings_and_takes_learners() -> None:
     config = simple(members((1, 2), (3,)), changed(add=[4], remove=[3]), Index(7))
-    assert (config.voters, config.learners) == ({1, 2}, {4})
+    assert (halves(config)[0], learning(config)[0]) == ({1, 2}, {4})
     assert uuids(config) == {"uuid-1", "uuid-2", "uuid-4"}
     assert [peer.since for peer in config.peers] == [0, 0, 7], "since when is the core's to say"
     assert config.removed == ("uuid-3",)
@@ -148,15 +148,15 @@ def test_a_joint_change_keeps_both_halves_until_it_is_left() -> None:
     joint = enter_joint(
         members((1, 2, 3), (4, 5)), changed(promote=[4], demote=[2], remove=[3, 5]), Index(7)
     )
-    assert (joint.voters, joint.outgoing) == ({1, 4}, {1, 2, 3})
-    assert (joint.learners, joint.learners_next) == (set(), {2})
+    assert halves(joint) == ({1, 4}, {1, 2, 3})
+    assert learning(joint) == (set(), {2})
     assert is_joint(joint)
     assert joint.auto_leave
     assert uuids(joint) == {"uuid-1", "uuid-2", "uuid-3", "uuid-4"}, "who leaves is still dialed"
     assert joint.removed == ("uuid-5",)
     left = leave_joint(joint)
-    assert (left.voters, left.outgoing) == ({1, 4}, set())
-    assert (left.learners, left.learners_next) == ({2}, set())
+    assert halves(left) == ({1, 4}, set())
+    assert learning(left) == ({2}, set())
     assert not left.auto_leave
     assert uuids(left) == {"uuid-1", "uuid-2", "uuid-4"}
     assert left.removed == ("uuid-5", "uuid-3")
