@@ -38,6 +38,8 @@ _COMMAND: Final = "pgraft.command"
 _CHANGE: Final = "pgraft.change"
 _RETRY_S: Final = 0.05
 """Between two tries; a change of leader ends the wait at once."""
+_PLACE_S: Final = 1.0
+"""How long an answer to a forwarded command is waited for, before it is sent again."""
 _AGAIN: Final = frozenset(
     {"not_leader", "transferring", "stopped", "busy", "unknown_method", "overwritten"}
 )
@@ -250,7 +252,8 @@ class Asking:
             turn, leader = self._known.next(), self._known.node
             try:
                 if leader != NO_NODE:
-                    term, index = await self._place(leader, data, origin, left_s)
+                    place_s = min(left_s, _PLACE_S)
+                    term, index = await self._place(leader, data, origin, place_s)
                     unknown = ProposalUnknown(f"entry {index} was not applied in time")
                     here = self._waiting.entry(term, index)
                     await _first([applied, here, turn], deadline.left_s)

@@ -171,6 +171,7 @@ class Driver:
             self._feed(self._step, sender, message)
         elif len(inbox.waiting) < INBOX_MAX:
             inbox.waiting.append((sender, message))
+            self.wake()
         else:
             self.counts.messages_dropped += 1
 

@@ -26,6 +26,8 @@ from pgraft.storage.wal import Wal, WalBatch
 _LOG = logging.getLogger("pgraft.node")
 RETRY_S: Final = 0.5
 """Between two tries to write what did not fit."""
+LOOK_S: Final = 5.0
+"""Between two tries to make the next segment's room ahead of need."""
 SYNCS_KEPT: Final = 512
 """How many of the last writes `SyncTimes` looks back."""
 
@@ -160,11 +162,14 @@ class LogWriter:
         self.state.syncs.note((time.monotonic_ns() - begun) / 1e6)
 
     def _prepare(self) -> None:
+        state = self.state
         try:
             self._wal.prepare()
+            state.low = False
         except DiskFull as full:
-            self.state.low = True
-            _LOG.error("the log has room for less than one more segment: %s", full)
+            if not state.low:
+                _LOG.error("the log has room for less than one more segment: %s", full)
+            state.low = True
 
     def _run(self, job: _Job) -> None:
         loop = asyncio.get_running_loop()
@@ -187,7 +192,15 @@ class LogWriter:
             self._written(job)
         elif isinstance(snapshot := done.result(), Snapshot):
             self._events.saved(snapshot)
+        elif job.run == self._prepare and self.state.low:
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
         self._next()
+
+    def _look(self) -> None:
+        """Whether there is room for the next segment by now."""
+        if self._open:
+            self._chores.append(self._prepare)
+            self._next()
 
     def _written(self, job: _Job) -> None:
         if self.state.told_full:
@@ -211,7 +224,7 @@ class LogWriter:
 
     def _retry(self, job: _Job) -> None:
         # The very same batches: half of their record may stand in the log already.
-        self.state.full = self.state.low = False
+        self.state.full = False
         if self._open:
             self._run(job)
 
