@@ -76,7 +76,7 @@ def next_step(view: ClusterView, now_unix_ms: int) -> Step | None:
     if not state.formed or state.removal is not None or not view.voting.settled:
         return None
     step = _joining(view, now_unix_ms) or _leaving(view)
-    return step or _voting(view)
+    return step or _stray(view) or _voting(view)
 
 
 def _joining(view: ClusterView, now_unix_ms: int) -> Step | None:
@@ -110,6 +110,13 @@ def _departure(view: ClusterView, order: Departure) -> Step | None:
     if obstacle:
         return Keep(node_id=node_id, reason=obstacle)
     return Reconfigure(promote=successor, remove=node_id)
+
+
+def _stray(view: ClusterView) -> Step | None:
+    """A node that joined while its invitation was withdrawn: nobody wants it."""
+    wanted = {m.node_id for m in view.state.members}
+    stray = next((n for n in sorted(view.voting.learners) if n not in wanted), None)
+    return None if stray is None else Reconfigure(remove=stray)
 
 
 def _voting(view: ClusterView) -> Step | None:
@@ -159,7 +166,7 @@ def _behind(view: ClusterView, node_id: int) -> str:
 
 
 def removal_obstacle(view: ClusterView, node_id: int, *, promoted: int | None = None) -> str:
-    """Why taking this node out would break the group; '' if it would not.
+    """Why taking this member out would break the group; '' if it would not.
 
     The voters that are left (with `promoted`, who gets a vote in the same change) must be there in
     a majority: a live voter is not removed for the sake of dead ones.
@@ -168,7 +175,7 @@ def removal_obstacle(view: ClusterView, node_id: int, *, promoted: int | None = 
     if reign is not None and reign.node_id == node_id:
         return f"node {node_id} is the primary: switch over to another node first"
     if not view.voting.has(node_id):
-        return f"node {node_id} is not in the group"
+        return ""  # only the list still names it
     left = _others(view.voting.voters, node_id, promoted)
     if not left:
         return f"node {node_id} is the last voter"

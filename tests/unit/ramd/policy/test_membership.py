@@ -205,7 +205,7 @@ def test_what_stands_against_a_removal() -> None:
     dead = picture(silent=(2,))
     assert removal_obstacle(dead, 2) == ""
     assert "is the primary" in removal_obstacle(dead, 1)
-    assert removal_obstacle(dead, 7) == "node 7 is not in the group"
+    assert removal_obstacle(picture(voters=(1, 3)), 2) == ""  # only listed
     assert "only 1 of 2" in removal_obstacle(dead, 3)
     alone = picture(voters=(3,), learners=(1, 2))
     assert removal_obstacle(alone, 3) == "node 3 is the last voter"
@@ -240,6 +240,16 @@ def test_a_node_whose_successor_is_gone_or_that_leads_stays() -> None:
     found = step(leads)
     assert isinstance(found, Keep)
     assert "is the primary" in found.reason
+
+
+def test_a_node_that_joined_while_it_was_uninvited_goes() -> None:
+    stray = picture(learners=(4,))
+    assert step(stray) == Reconfigure(remove=4)
+
+
+def test_a_member_that_the_group_no_longer_knows_is_struck_off() -> None:
+    listed = picture(voters=(1, 3), departures=leaving(2))
+    assert step(listed) == Drop(node_id=2)
 
 
 def test_a_learner_that_is_to_go_gets_no_vote() -> None:
