@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench soak fuzz pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak fuzz pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -13,7 +13,7 @@ MINUTES := 10
 SECONDS := 60
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 setup: ## make .venv with ramd and ramctrl, once (PYTHON= names another interpreter)
 	@tools/setup.sh
@@ -63,6 +63,9 @@ bench: setup ## measure outages, the promote floor, and what idle daemons cost
 	$(BIN)/python -m bench.fence --runs 5 --host-runs 1
 	$(BIN)/python -m bench.cost
 	$(BIN)/python -m bench.idle
+
+bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root), in one run
+	$(BIN)/python -m bench.consensus
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
