@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.e2e.test_formation import listed
+from tests.e2e.test_members import wait_voters
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
@@ -16,6 +18,7 @@ from tests.support.cluster_stories import (
     ask,
     epoch_of,
     event,
+    make_table,
     primary_of,
     replicas_of,
     rows_on,
@@ -23,15 +26,54 @@ from tests.support.cluster_stories import (
     write,
 )
 from tests.support.wait import wait_for
-from tools.local_cluster import LocalCluster
+from tools.local_cluster import LocalCluster, await_api
 
 RECOVER_S = 120.0
 
 
 @pytest.fixture
 def cluster(clusters: Clusters) -> LocalCluster:
-    """A healthy cluster of its own: what is done to it cannot be undone."""
-    return clusters.three_nodes()
+    """A healthy cluster of its own, as over three hosts: what is done to it cannot be undone."""
+    made = listed(clusters)
+    for node in NODES:
+        made.spawn(node)
+    for node in NODES:
+        await_api(made, node)
+    made.wait_healthy(HEAL_S)
+    make_table(made)
+    return made
+
+
+def join_anew(cluster: LocalCluster, node: int, survivor: int) -> None:
+    """What an operator does with an old member: everything off, its state aside, invited again."""
+    cluster.kill_node(node)
+    state_dir = cluster.places.state_dir(node)
+    state_dir.rename(state_dir.with_name(f"{state_dir.name}.old"))
+    own = cluster.places.settings(node)
+    body = {
+        "node_id": node,
+        "hostname": own["hostname"],
+        "port": own["postgresql_port"],
+        "raft_port": own["raft_port"],
+        "http_port": own["http_port"],
+    }
+    status, answer = cluster.api(survivor, "POST", "/cluster/add-node", body)
+    assert status == 201, answer
+    data = answer["data"]
+    token = cluster.root / f"token{node}"
+    token.touch(mode=0o600)
+    token.write_text(f"{data['join_token']}\n")
+    said = dict(line.split(" = ", 1) for line in data["conf"])
+    cluster.places.write_conf(
+        node,
+        {
+            "auth_method": said["auth_method"],
+            "cluster_secret_file": cluster.root / f"secret{node}",
+            "join": said["join"],
+            "join_token_file": token,
+        },
+    )
+    cluster.spawn(node)
 
 
 def ramctrl(cluster: LocalCluster, node: int, *words: str) -> subprocess.CompletedProcess[str]:
@@ -118,6 +160,13 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
     wait_for(lambda: refused(cluster, survivor, "cluster_id"), HEAL_S, "the refusal is counted")
     assert rows_on(cluster, back) in (None, before)
     assert ask(cluster, survivor, "SELECT pg_is_in_recovery()") == [(False,)]
+
+    # It does what it was told, and is a member like any other.
+    join_anew(cluster, back, survivor)
+    wait_voters(cluster, {survivor, back})
+    rows = before | after | write(cluster, range(21, 31))
+    same_everywhere(cluster, rows, (survivor, back))
+    assert group_of(cluster, back)["group_id"] == data["new_cluster_id"]
 
 
 def test_the_primary_goes_on_alone_and_loses_nothing(cluster: LocalCluster) -> None:
