@@ -5,6 +5,7 @@ Must not live here: what is done with them. Start reading at `Authority`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trustme
@@ -23,9 +24,12 @@ class Authority:
         self.pem = self._ca.cert_pem.bytes()
         self.ca.write_bytes(self.pem)
 
-    def issue(self, name: str, *alternatives: str) -> TlsFiles:
+    def issue(self, name: str, *alternatives: str, expired: bool = False) -> TlsFiles:
         """Files of a new certificate for these DNS names; the same `name` writes them again."""
-        issued = self._ca.issue_cert(*(alternatives or ("a-host.example",)))
+        issued = self._ca.issue_cert(
+            *(alternatives or ("a-host.example",)),
+            not_after=datetime(2020, 1, 1, tzinfo=UTC) if expired else None,
+        )
         files = TlsFiles(
             cert=self._directory / f"{name}.crt", key=self._directory / f"{name}.key", ca=self.ca
         )

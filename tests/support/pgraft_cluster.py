@@ -37,6 +37,7 @@ from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
 from pgraft.net.memory import MemoryNetwork
 from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
+from pgraft.net.tls import TlsFiles
 from pgraft.net.transport import Transport
 from pgraft.node import Hooks, Node, NodeOptions, SnapshotOptions, open_node
 from pgraft.storage.disk import DirectoryLock, Disk, OsDisk
@@ -64,6 +65,7 @@ class Settings:
     founders: tuple[Founder, ...]
     cluster_name: str = "test"
     secret: bytes = SECRET
+    tls: TlsFiles | None = None
     timing: Timing = FAST
     wrap_disk: Callable[[Disk], Disk] = field(default=lambda disk: disk)
     seed: int = 0
@@ -201,6 +203,7 @@ def _transport(settings: Settings, identity: Identity, network: MemoryNetwork | 
         listen=parse_address(own),
         peers=addresses(founders, settings.node),
         secret=settings.secret,
+        tls=settings.tls,
     )
     return TcpTransport(identity, options, random.Random(settings.seed))
 

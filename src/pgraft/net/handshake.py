@@ -164,7 +164,7 @@ class _Side:
 
     def _is_proven(self, refuse: Refuse) -> bool:
         wanted = self._digest(_REFUSAL, _said(refuse))
-        return bool(self._peer_hello) and hmac.compare_digest(refuse.digest, wanted)
+        return hmac.compare_digest(refuse.digest, wanted)
 
     def _refuse(self, refuse: Refuse) -> None:
         raise HelloRefused(refuse, self._peer_name())

@@ -73,7 +73,10 @@ class Listener:
         if connection.is_unwanted and not self._closed:
             text = f"{unproven} connections have not said who they are: further ones must wait"
             self._local.refused(Refusal(node=NodeId(0), code="flood", text=text, by_peer=False))
-        self._all.add(connection)
+        if not self._closed:
+            # A connection that the loop accepts while the server closes may never be made, and so
+            # never end: nobody must wait for it.
+            self._all.add(connection)
         return self._local.layered(connection, accepting=True)
 
     # pgraft.net.connection.ConnectionEvents

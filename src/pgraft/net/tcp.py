@@ -96,7 +96,8 @@ class TcpTransport:
     def reload_tls(self, files: TlsFiles | None = None) -> None:
         """New handshakes use what the files hold now, established connections go on as they are.
 
-        `files`: other files than before. Raises TlsError: then nothing has changed.
+        `files`: other files than before. Raises TlsError: then nothing has changed. It reads files
+        and may be called in a thread.
         """
         if self._local.tls is None:
             raise TlsError("TLS is off: switching it on needs a restart of every member")

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pgraft.core.types import NodeId
+from pgraft.identity import Identity, JoinRequest
 from pgraft.net import connection as connections
 from pgraft.net import listener as listeners
 from pgraft.net.handshake import Acceptor, Dialer
@@ -188,3 +191,50 @@ async def test_a_beat_overtakes_a_long_frame(net: Net, tmp_path: Path, with_tls:
     transport.resume_reading()
     await wait_for_async(lambda: len(sink.frames) == 2, DEADLINE_S, "both arrive")
     assert sink.frames == [(NodeId(1), BEAT), (NodeId(1), long)]
+
+
+async def test_a_connection_that_comes_while_it_closes_is_not_waited_for(net: Net) -> None:
+    """The loop may have accepted it and never make it: then it never ends either."""
+    one, _ = await net.start(1)
+    wire = await Wire.open(net.ports[0])
+    await wait_for_async(lambda: one._listener._all, DEADLINE_S, "the stranger is there")
+    closing = asyncio.ensure_future(one.close())
+    await wait_for_async(lambda: one._listener._closed, DEADLINE_S, "it is closing")
+    one._listener._accept()
+    async with asyncio.timeout(DEADLINE_S):
+        await closing
+    wire.close()
+
+
+async def test_who_asked_to_join_and_stays_is_sent_away(net: Net) -> None:
+    one, sink = await net.start(1)
+    wire = await Wire.open(net.ports[0])
+    blank = Identity(node=NodeId(4), uuid="4" * 32, cluster_name="prod", founders=())
+    request = JoinRequest(node=NodeId(4), uuid="4" * 32, address="h4:1", token=b"t")
+    presence = replace(Presence.of(blank), join=request)
+    side = Dialer(presence, SECRET, nonce=bytes(NONCE_BYTES), expected=NodeId(0))
+    wire.writer.write(side.begin())
+    proof, _ = side.receive(await wire.body())
+    # A frame in the same breath: it must not be heard.
+    wire.writer.write(proof + encode(BEAT))
+    _, done = side.receive(await wire.body())
+    assert done
+    await wire.rest()
+    wire.close()
+    assert sink.asked == [request]
+    assert sink.frames == []
+    assert one.refusals() == {}
+
+
+async def test_what_the_kernel_may_keep_unsent_is_bounded(net: Net) -> None:
+    """Else megabytes of a snapshot would wait there, ahead of every beat."""
+    one, _ = await net.start(1)
+    await net.start(2)
+    await linked((one, 2))
+    link = one._links.get(NodeId(2))
+    assert link is not None
+    assert link.connection is not None
+    transport = link.connection._socket.transport
+    assert transport is not None
+    kept = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, 25)
+    assert kept == PART_BYTES_MAX

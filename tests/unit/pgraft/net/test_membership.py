@@ -220,3 +220,49 @@ async def test_who_is_removed_during_its_hello_does_not_get_in(net: Net) -> None
     await wait_for_async(lambda: "removed" in sink.codes(), DEADLINE_S, "the next one tells it")
     assert not one._listener._accepted
     assert not two.linked(ONE)
+
+
+async def only_listening(net: Net, node: int, sink: Sink) -> TcpTransport:
+    """A member that dials nobody."""
+    options = TcpOptions(
+        listen=Address(host="127.0.0.1", port=net.ports[node - 1]), peers={}, secret=SECRET
+    )
+    transport = TcpTransport(net.identity(node), options, random.Random(node))
+    await transport.start(sink)
+    net.open.append(transport)
+    return transport
+
+
+def replaced(net: Net) -> tuple[PeerRecord, ...]:
+    """Node 2 is another member now, at the same address."""
+    (one, two) = net.peers(1, 2)
+    return (one, replace(two, uuid="e" * 32, since=Index(20)))
+
+
+async def test_a_link_to_who_was_replaced_at_its_address_ends(net: Net) -> None:
+    await only_listening(net, 2, Sink())
+    one, sink = await net.start(1)
+    await linked((one, 2))
+    one.set_peers(replaced(net), [])
+    await wait_for_async(lambda: not one.linked(TWO), DEADLINE_S, "the link ends")
+    await wait_for_async(
+        lambda: "member_uuid" in sink.codes(), DEADLINE_S, "the former one is named"
+    )
+
+
+async def test_who_is_replaced_during_the_hello_is_not_linked(net: Net) -> None:
+    """The dialer's roster changes while the other side is asked."""
+
+    class Replacing(Sink):
+        def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+            one.set_peers(replaced(net), [])
+            return False
+
+    await only_listening(net, 2, Replacing())
+    sink = Sink(durable=(Term(1), Index(1)))
+    one, _ = await net.start(1, sink=sink)
+    await wait_for_async(
+        lambda: "member_uuid" in sink.codes(), DEADLINE_S, "the next hello refuses it"
+    )
+    assert sink.peers == []
+    assert (TWO, True) not in sink.links

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from cryptography.hazmat.primitives import serialization
 
 from pgraft.core.types import Append, Entry, EntryKind, Index, NodeId, Term
 from pgraft.net import connection as connections
@@ -113,6 +114,10 @@ def none_at_all(authority: Authority, directory: Path) -> None:
     return None
 
 
+def out_of_date(authority: Authority, directory: Path) -> TlsFiles:
+    return authority.issue("two", expired=True)
+
+
 def for_another_node(authority: Authority, directory: Path) -> TlsFiles:
     return authority.issue("two", "node3", "db3.example")
 
@@ -121,6 +126,7 @@ def for_another_node(authority: Authority, directory: Path) -> TlsFiles:
     ("files", "code", "text"),
     [
         (of_another_authority, "tls", "certificate is not accepted: unable to get local issuer"),
+        (out_of_date, "tls", "certificate is not accepted: certificate has expired"),
         (none_at_all, "tls", "does not speak TLS: ssl_enabled is on at one side"),
         (for_another_node, "certificate", "node 2 shows a certificate for node3"),
     ],
@@ -183,6 +189,44 @@ async def test_a_client_without_a_certificate_or_with_an_old_version_gets_nothin
     said = [r.text for r in sink.refusals if r.code == "tls"]
     assert any("it shows no certificate" in text for text in said)
     assert any("unsupported protocol" in text for text in said)
+
+
+async def test_who_is_refused_gets_the_reason_although_it_went_on_talking(
+    net: Net, authority: Authority
+) -> None:
+    """Closing with what it sent unread would reset the connection, and the alert with it."""
+    await net.start(1, tls=authority.issue("one"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", net.ports[0], ssl=client(authority, None)
+    )
+    writer.write(bytes(500_000))
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            await reader.read()
+    writer.close()
+
+
+async def test_a_failed_handshake_is_counted_once_however_long_the_peer_stays(
+    net: Net, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HELLO_TIMEOUT_S", 0.2)
+    one, _ = await net.start(1, tls=authority.issue("one"))
+    _, writer = await asyncio.open_connection("127.0.0.1", net.ports[0])
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await wait_for_async(one.refusals, DEADLINE_S, "it is counted")
+    await wait_for_async(lambda: not one._listener._all, DEADLINE_S, "it is cut off in the end")
+    assert one.refusals() == {"tls": 1}
+    writer.close()
+
+
+async def test_who_ends_tls_in_order_is_not_refused(net: Net, authority: Authority) -> None:
+    one, _ = await net.start(1, tls=authority.issue("one"))
+    context = client(authority, authority.issue("two"))
+    _, writer = await asyncio.open_connection("127.0.0.1", net.ports[0], ssl=context)
+    await wait_for_async(lambda: one._listener._all, DEADLINE_S, "it is there")
+    writer.close()
+    await wait_for_async(lambda: not one._listener._all, DEADLINE_S, "it is gone")
+    assert one.refusals() == {}
 
 
 async def test_a_certificate_is_not_enough_the_secret_is_proven_too(
@@ -292,6 +336,22 @@ async def test_a_key_of_another_certificate_is_named(authority: Authority) -> No
     one, two = authority.issue("one"), authority.issue("two")
     with pytest.raises(TlsError, match=r"certificate .*one\.crt with key .*two\.key: KEY_VALUES"):
         Tls(replace(one, key=two.key))
+
+
+async def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(
+    authority: Authority,
+) -> None:
+    files = authority.issue("one")
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
+    with pytest.raises(TlsError, match="protected by a passphrase"):
+        Tls(files)
 
 
 async def test_tls_cannot_be_switched_on_by_a_reload(net: Net, authority: Authority) -> None:
