@@ -53,7 +53,7 @@ FAST = Timing(
 )
 DEADLINE_S = 20.0
 NAME_BYTES = 64
-"""What a member remembers of a command: its state stays small, as a host's should."""
+"""What a member that takes snapshots remembers of a command, so that its state stays small."""
 
 
 @dataclass(slots=True)
@@ -72,6 +72,7 @@ class Settings:
     snapshots: SnapshotOptions | None = None
     """When snapshots are taken; None: never, and the log is never shortened."""
     admit: Callable[[JoinRequest], str] | None = None
+    freezes: bool = False
     join: JoinTarget | None = None
     """Ask to be admitted instead of forming a group."""
 
@@ -168,6 +169,7 @@ class Member:
             rng=random.Random(self.settings.seed * 1000 + self.settings.node),
             boot=random.SystemRandom().getrandbits(62),
             snapshots=self.settings.snapshots or SnapshotOptions(),
+            freezes=self.settings.freezes,
         )
         shortens = self.settings.snapshots is not None
         hooks = Hooks(
@@ -185,7 +187,8 @@ class Member:
     def _apply(self, entry: Entry) -> None:
         self.entries.append(entry)
         if entry.kind is EntryKind.COMMAND:
-            self.commands.append(entry.data[:NAME_BYTES])
+            shortens = self.settings.snapshots is not None
+            self.commands.append(entry.data[:NAME_BYTES] if shortens else entry.data)
 
     def _snapshot(self) -> bytes:
         return msgspec.msgpack.encode(self.commands)

@@ -91,6 +91,12 @@ async def _first(futures: Iterable[asyncio.Future[Any]], timeout_s: float) -> No
     )
 
 
+def _leave(future: asyncio.Future[Any]) -> None:
+    """Wait for it no longer; what it brought, if it did, counts as seen."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
+
+
 class _Deadline:
     """Seconds of the loop's clock that are left."""
 
@@ -136,8 +142,7 @@ class Asking:
             return await self._propose(data, origin, applied, _Deadline(timeout_s))
         finally:
             self._origins.close(origin)
-            if not applied.cancel() and not applied.cancelled():
-                applied.exception()  # seen: nobody needs to be told that nobody looked
+            _leave(applied)
 
     async def change(self, change: Change, timeout_s: float) -> Config:
         """The configuration after `change`, committed and, if it was joint, left. Any node may be
@@ -257,7 +262,7 @@ class Asking:
                     unknown = ProposalUnknown(f"entry {index} was not applied in time")
                     here = self._waiting.entry(term, index)
                     await _first([applied, here, turn], deadline.left_s)
-                    here.cancel()
+                    _leave(here)
             except ProposalRefused as error:
                 if error.reason not in _AGAIN and unknown is None:
                     raise

@@ -81,6 +81,9 @@ class NodeOptions:
     """`boot` is drawn anew by each run of the daemon; `released_epoch` is what it had stored.
 
     `raw_clock` is compared with `clock` (see `pgraft.node.clock`); None where that has no sense.
+    `freezes` takes what is alive when the member starts out of the collection of garbage for good
+    (gc.freeze), for the whole process: a full collection of a large heap holds up the loop for
+    long enough to cost an election.
     """
 
     timing: Timing
@@ -90,6 +93,7 @@ class NodeOptions:
     clock: Callable[[], Nanos] = boottime_ns
     raw_clock: Callable[[], Nanos] | None = raw_ns
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    freezes: bool = True
 
 
 class _Clockwork:
@@ -151,6 +155,7 @@ class Node(Asking):
             clockwork=_Clockwork(driver, options),
             peers=Peers(channel.transport, self._configs),
             recovered=stored.recovery.snapshot,
+            freezes=options.freezes,
         )
         self.holder = HolderHandle(driver)
         """The holder's half of the primary lease."""
@@ -172,10 +177,9 @@ class Node(Asking):
         self._configured()
         self._driver.start()
         self._parts.clockwork.look()
-        # What is alive now stays for the life of the process. Freed from looking through it, a
-        # collection of garbage does not hold up the loop for long enough to cost an election.
-        gc.collect()
-        gc.freeze()
+        if self._parts.freezes:
+            gc.collect()
+            gc.freeze()
 
     async def stop(self) -> None:
         """Stop; callers that wait learn that the outcome is unknown. The channel stays open."""
@@ -282,6 +286,7 @@ class _Parts:
     peers: Peers
     recovered: Snapshot | None
     """The state to begin with, until it was given to the host."""
+    freezes: bool
     told: Config | None = None
     """The configuration that the host was told of."""
 

@@ -147,6 +147,7 @@ async def test_a_change_without_a_quorum_is_unknown_and_one_without_a_leader_ref
         assert network is not None
         await cluster.start_all()
         leader = await cluster.leader()
+        await leader.node.propose(b"ready", DEADLINE_S)
         network.isolate(leader.settings.node)
         gone = frozenset(set(cluster.members) - {leader.settings.node})
         with pytest.raises(ProposalUnknown):

@@ -202,7 +202,7 @@ async def test_waiting_callers_are_bounded_and_leave_when_they_give_up() -> None
     waiting = Waiting()
     futures = [waiting.origin(1, serial) for serial in range(WAITING_MAX)]
     with pytest.raises(TooMany):
-        waiting.origin(1, WAITING_MAX)
+        _ = waiting.origin(1, WAITING_MAX)
     futures[0].cancel()
     await asyncio.wait([futures[0]])
     await wait_for_async(lambda: place(waiting), DEADLINE_S, "there is a place again")
@@ -210,6 +210,7 @@ async def test_waiting_callers_are_bounded_and_leave_when_they_give_up() -> None
 
 def place(waiting: Waiting) -> bool:
     try:
-        return waiting.origin(2, 1).cancel()
+        future = waiting.origin(2, 1)
     except TooMany:
         return False
+    return future.cancel()
