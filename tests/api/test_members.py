@@ -4,7 +4,7 @@ group stays as it is (over real orders and the real rules)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ramd.domain.service import (
     AddVoterResult,
     RemoveNodeRequest,
     RemoveNodeResult,
+    Snapshot,
 )
 from ramd.members import orders
 from ramd.state.apply import apply
@@ -146,10 +147,12 @@ def test_who_is_meant_must_be_clear(
 # --- over the real orders ----------------------------------------------------------------------
 
 
+@dataclass
 class RealOrders(FakeService):
     """Members by the real rules; everything else as in the stories."""
 
-    office: Office
+    story: Snapshot = field(default_factory=healthy)
+    office: Office = field(init=False)
 
     def use(self, office: Office) -> None:
         self.office = office

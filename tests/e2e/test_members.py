@@ -115,6 +115,16 @@ def wait_voters(cluster: LocalCluster, wanted: set[int]) -> None:
     cluster.wait_healthy(HEAL_S)
 
 
+def coordinator(cluster: LocalCluster) -> int:
+    """Who coordinates, once somebody does."""
+
+    def known() -> int:
+        status = cluster.status()
+        return int(status["leader_node_id"] or 0) if status else 0  # Raft's word
+
+    return int(wait_for(known, SOON_S, "somebody coordinates") or 0)
+
+
 def slots(cluster: LocalCluster) -> set[str]:
     sql = "SELECT slot_name FROM pg_replication_slots"
     return {str(name) for (name,) in ask(cluster, primary_of(cluster), sql)}
@@ -175,10 +185,14 @@ def test_2_a_wrong_token_or_cluster_lets_nobody_in(members: LocalCluster) -> Non
     shutil.rmtree(members.places.state_dir(FOUR))
 
 
-def test_3_a_node_joins_streams_and_votes(members: LocalCluster) -> None:
+def test_3_a_node_joins_streams_and_votes_whoever_restarts_meanwhile(members: LocalCluster) -> None:
     acknowledged = write(members, range(1, 11))
     write_join_conf(members, FOUR, invite(members, FOUR))
     members.spawn(FOUR)
+    wait_for(lambda: members.places.state_dir(FOUR).exists(), SOON_S, "node 4 has begun")
+    for node in (FOUR, coordinator(members)):
+        members.processes.kill_daemon(node)
+        members.spawn(node)
     wait_voters(members, {1, 2, 3, FOUR})
     same_everywhere(members, acknowledged, (1, 2, 3, FOUR))
     assert f"ramd_node_{FOUR}" in slots(members)

@@ -97,12 +97,14 @@ class Replication:
         return entry
 
     def beat(self, round_number: int) -> None:
-        """Send a heartbeat of this round to everybody; it carries only what the peer surely has."""
+        """Send a heartbeat of this round to everybody; it carries only what the peer surely has,
+        which is nothing if it was caught with less than it had acknowledged."""
         state = self._state
         self._round = round_number
         self.beat_due_ns = state.now + state.me.timing.heartbeat_ns
         for peer, progress in self.progress.items():
-            commit = min(progress.match, state.log.commit)
+            sure = progress.match if peer not in self.promises.regressed else Index(0)
+            commit = min(sure, state.log.commit)
             beat = Heartbeat(term=state.term, commit=commit, round=round_number)
             state.out.send(peer, beat)
 

@@ -80,6 +80,16 @@ class TestRefusals:
         lab.beat(1)
         assert refused(lambda: lab.change(1, changed(remove=[2]))) == ""
 
+    def test_a_change_of_learners_counts_as_one_and_so_does_leaving(self) -> None:
+        lab = led()
+        lab.change(1, changed(add=[4]))
+        assert refused(lambda: lab.change(1, changed(add=[5]))) == "change_in_flight"
+        lab.settle()
+        lab.change(1, changed(remove=[3]))
+        while lab[1].config.outgoing:
+            lab.deliver_all()
+        assert refused(lambda: lab.change(1, changed(add=[5]))) == "change_in_flight"
+
     def test_what_makes_no_sense_is_refused_here_too(self) -> None:
         assert refused(lambda: led().change(1, Change())) == "nothing_to_change"
 
@@ -257,6 +267,13 @@ class TestStepDown:
         assert lab.leaders() == [3]
         assert told(lab, 1, EventKind.STEPPED_DOWN) == ["maintenance"]
 
+    def test_a_learner_is_not_asked_to_lead(self) -> None:
+        lab = led(1, 2, 3, learners=(4,))
+        lab[1].step_down("maintenance", lab.now)
+        lab.pump(1)
+        lab.settle()
+        assert lab.leaders() == [3]
+
     def test_on_any_other_node_it_means_nothing(self) -> None:
         lab = led()
         lab[2].step_down("maintenance", lab.now)
@@ -286,6 +303,7 @@ def test_a_joint_configuration_without_auto_leave_stays() -> None:
     lab.restart(1)
     lab.elect(1)
     assert lab[1].config == joint
+    assert refused(lambda: lab.change(1, changed(add=[5]))) == "change_in_flight"
 
 
 def test_a_log_that_ends_in_a_joint_configuration_is_recovered_so() -> None:

@@ -102,6 +102,19 @@ class TestDating:
         lab.settle()
         assert movable(lab, 3) == contact + WAIT_NS
 
+    def test_a_refusal_dates_nothing(self) -> None:
+        lab = held(1, 2, 3, 4, 5)
+        contact = lab[3]._parts.election.contact_ns
+        lab.crash(1)
+        lab.expire(3)
+        lab.deliver_all()
+        lab.deliver_all()
+        assert lab.status(3).role is Role.CANDIDATE
+        lab.send(5, 3, VoteReply(term=Term(2), granted=False))
+        lab.settle()
+        assert lab.leaders() == [3]
+        assert movable(lab, 3) == contact + WAIT_NS
+
     def test_a_vote_without_an_age_is_taken_for_the_newest(self) -> None:
         lab = held()
         lab.crash(1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pgraft.core.limits import APPEND_ENTRIES_MAX
 from pgraft.core.types import (
     AppendReply,
     Change,
@@ -170,6 +171,9 @@ class TestSecondLife:
         make(lab, changed(remove=[3]))
         lab.beat(1)
         lab.crash(3)
+        for _ in range(2 * APPEND_ENTRIES_MAX):
+            lab.propose(1)
+            lab.settle()
         lab.elapse(4000)
         return lab
 

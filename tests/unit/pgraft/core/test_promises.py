@@ -108,6 +108,16 @@ def test_a_disk_that_was_set_back_is_told_and_does_not_count() -> None:
     assert lab.leaders() == [], "its life does not keep a leader up"
 
 
+def test_it_is_not_told_to_commit_what_it_may_hold_otherwise() -> None:
+    lab = forgetful()
+    lab.beat(1)
+    lab.trace.clear()
+    lab.beat(1)
+    assert [line for line in lab.trace if "1->2 Heartbeat" in line] == [
+        "1->2 Heartbeat t1 round 4 commit 0"
+    ]
+
+
 def test_its_rounds_do_not_count() -> None:
     lab = forgetful()
     lab.beat(1)
