@@ -10,14 +10,12 @@ import sys
 import pytest
 
 from tests.e2e.test_formation import listed
-from tests.e2e.test_members import wait_voters
+from tests.e2e.test_members import wait_removed, wait_voters
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
     Clusters,
-    ask,
     epoch_of,
-    event,
     make_table,
     primary_of,
     replicas_of,
@@ -151,20 +149,23 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
     assert group["cluster_status"] == "healthy"
     cluster.wait_healthy(HEAL_S)
 
-    # One of the old ones comes back: it cannot write, is refused, and says what to do.
-    back = lost[0]
-    cluster.spawn(back)
-    wait_for(lambda: event(cluster, back, "other_group"), HEAL_S, "it is told of the other group")
-    assert "ramctrl nodes add" in cluster.last_words(back)
-    assert without_coordinator(cluster, back)
-    wait_for(lambda: refused(cluster, survivor, "cluster_id"), HEAL_S, "the refusal is counted")
-    assert rows_on(cluster, back) in (None, before)
-    assert ask(cluster, survivor, "SELECT pg_is_in_recovery()") == [(False,)]
+    # Both old ones come back at once: a majority of the old group. Each dials the survivor, is told
+    # with a proof that it is out, stops its server, and says what brings it back.
+    for node in lost:
+        cluster.spawn(node)
+    for node in lost:
+        wait_removed(cluster, node)
+        assert "ramctrl nodes add" in cluster.last_words(node)
+    assert refused(cluster, survivor, "removed")
+    assert [cluster.processes.postmaster_pid(node) for node in lost] == [None, None]
+    after |= write(cluster, range(21, 31))
+    assert rows_on(cluster, survivor) == before | after
 
-    # It does what it was told, and is a member like any other.
+    # One does what it was told, and is a member like any other.
+    back = lost[0]
     join_anew(cluster, back, survivor)
     wait_voters(cluster, {survivor, back})
-    rows = before | after | write(cluster, range(21, 31))
+    rows = before | after | write(cluster, range(31, 41))
     same_everywhere(cluster, rows, (survivor, back))
     assert group_of(cluster, back)["group_id"] == data["new_cluster_id"]
 
