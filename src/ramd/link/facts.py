@@ -1,7 +1,7 @@
 """pgraft's own picture of a member, in our vocabulary: for people and metrics, never for decisions.
 
 Lives here: the translation, and the few counts that pgraft leaves to its host. Start reading at
-`Facts.now`.
+`Facts.of`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections import Counter
 
 from pgraft.core.types import Config, CoreEvent, EventKind, NodeId
 from pgraft.net.channel import Channel
-from pgraft.node import Node, NodeStatus
+from pgraft.node import NodeStatus
+from pgraft.node.counts import LoopLag
 from ramd.domain.raft import Counts, DiskFacts, ElectionFacts, PeerFacts, RaftFacts
 from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
@@ -39,9 +40,8 @@ class Facts:
         """How it is known that this member was removed; '' if it was not."""
         return self._removal.known(committed)
 
-    def now(self, node: Node) -> RaftFacts:
-        """The picture of this moment."""
-        status = node.status()
+    def of(self, status: NodeStatus, lag: LoopLag) -> RaftFacts:
+        """The picture of the moment at which pgraft gave `status`."""
         config = status.config
         learners = (config.learners | config.learners_next) - config.voters
         return RaftFacts(
@@ -62,8 +62,8 @@ class Facts:
                 for note in status.elections
             ),
             disk=_disk(status),
-            loop_lag_ms=node.loop_lag.last_ns // NS_PER_MS,
-            loop_lag_max_ms=node.loop_lag.max_ns // NS_PER_MS,
+            loop_lag_ms=lag.last_ns // NS_PER_MS,
+            loop_lag_max_ms=lag.max_ns // NS_PER_MS,
             transfer_to=int(status.transfer_to) or None,
             longest_ttl_ms=self._copy.longest_ttl_ns // NS_PER_MS,
             counts=self._counts(status),

@@ -84,7 +84,7 @@ class Link:
             messages_taken=status.messages_taken,
             heartbeats_sent=status.heartbeats_sent,
             elections_begun=status.elections_begun,
-            raft=self._facts.now(self._node),
+            raft=self._facts.of(status, self._node.loop_lag),
             voting=Voting(
                 voters=tuple(sorted(int(n) for n in committed.voters)),
                 learners=tuple(sorted(int(n) for n in committed.learners)),
