@@ -25,6 +25,7 @@ from pathlib import Path
 from ramd.config.model import Config
 from ramd.config.names import ENVIRONMENT_KEYS
 from ramd.config.render import given_values, node_list, render_conf
+from ramd.config.tls import TlsFault, examine
 from ramd.domain.errors import RamdError, Refused
 from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
@@ -187,6 +188,22 @@ def check(plans: tuple[NodePlan, ...], account: Account, own_ports: frozenset[in
         if not _left_behind(plan.state_dir):
             _require_vacant(plan.state_dir)
     check_reachable(account, [p for plan in plans for p in (plan.data_dir, plan.log_dir)])
+
+
+def check_certificate(config: Config, plans: tuple[NodePlan, ...]) -> None:
+    """Every node gets node 1's TLS files: they must be good for all. Raises Refused."""
+    if config.tls is None:
+        return
+    try:
+        nodes = examine(config.tls).nodes
+    except TlsFault as fault:
+        raise Refused(str(fault), field=fault.field) from fault
+    barred = [plan.member.name for plan in plans if nodes and plan.member.node_id not in nodes]
+    if barred:
+        raise Refused(
+            f"ssl_cert_file: {config.tls.cert} is not good for {', '.join(barred)}",
+            hint="a cluster on one host uses one certificate: one without names such as node1",
+        )
 
 
 def _require_free(what: str, host: str, port: int) -> None:

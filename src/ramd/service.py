@@ -91,6 +91,7 @@ class RamdService:
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
+        formation.check_certificate(config, plans)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
         formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)

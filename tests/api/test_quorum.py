@@ -1,5 +1,6 @@
 """GET /quorum/status and POST /quorum/recover, and what ramctrl makes of them."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,31 @@ def test_recover_asks_nobody_where_there_is_no_terminal(api: Api) -> None:
         ran = run(api, "quorum", "recover", "--yes", *given)
         assert ran.code == 2
         assert missing in ran.err
+    assert not [one for one in api.service.asked if isinstance(one, RecoverRequest) and one.apply]
+
+
+class Terminal(io.StringIO):
+    """Standard input with somebody in front of it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_recover_asks_for_name_and_hosts_on_a_terminal(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("demo\ny\ny\n"))
+    ran = run(api, "quorum", "recover", "--yes")
+    assert ran.code == 0, ran.err
+    asked = api.service.asked[-1]
+    assert isinstance(asked, RecoverRequest)
+    assert (asked.cluster_name, asked.confirmed_off, asked.apply) == ("demo", (1, 2), True)
+    assert "Given up for ever: node1, node2" in ran.err
+
+
+def test_one_host_that_is_not_off_ends_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("demo\ny\nn\n"))
+    assert run(api, "quorum", "recover", "--yes").code != 0
     assert not [one for one in api.service.asked if isinstance(one, RecoverRequest) and one.apply]
 
 

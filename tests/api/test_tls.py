@@ -145,6 +145,14 @@ def test_a_renewed_certificate_is_shown_to_new_connections(authority: Authority)
         kept.close()
 
 
+def test_who_never_shakes_hands_is_let_go(authority: Authority) -> None:
+    with (
+        secured(authority.issue("node1")) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as silent,
+    ):
+        assert silent.recv(1) == b"", "closed by the server, in less than asyncio's minute"
+
+
 def test_without_tls_there_is_nothing_to_renew() -> None:
     with serving() as api:
         assert not api.server.renew_certificate(Path("/x"), Path("/y"))

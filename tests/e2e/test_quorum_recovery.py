@@ -115,6 +115,18 @@ def recovered(cluster: LocalCluster, survivor: int, *off: int) -> dict[str, obje
     return dict(json.loads(ran.stdout)["data"])
 
 
+def refuses_by_halves(cluster: LocalCluster, survivor: int, lost: tuple[int, ...]) -> None:
+    """The plan changes nothing, and a confirmation that lacks a voter is none."""
+    assert ramctrl(cluster, survivor, "quorum", "status").returncode == 2
+    plan = ramctrl(cluster, survivor, "quorum", "recover")
+    assert plan.returncode == 0
+    assert "nothing was done" in plan.stdout
+    one = ("--cluster-name", "demo", "--confirmed-off", f"node{lost[0]}")
+    half = ramctrl(cluster, survivor, "quorum", "recover", "--yes", *one)
+    assert half.returncode == 2
+    assert "exactly the other voters" in half.stderr
+
+
 def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalCluster) -> None:
     primary = primary_of(cluster)
     survivor = max(replicas_of(cluster))
@@ -127,15 +139,7 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
     assert "there is a quorum" in busy.stderr
     lose(cluster, *lost)
     wait_for(lambda: without_coordinator(cluster, survivor), HEAL_S, "the majority is missed")
-    assert ramctrl(cluster, survivor, "quorum", "status").returncode == 2
-    plan = ramctrl(cluster, survivor, "quorum", "recover")
-    assert plan.returncode == 0
-    assert "nothing was done" in plan.stdout
-    one = ("--cluster-name", "demo", "--confirmed-off", f"node{lost[0]}")
-    half = ramctrl(cluster, survivor, "quorum", "recover", "--yes", *one)
-    assert half.returncode == 2
-    assert "exactly the other voters" in half.stderr
-
+    refuses_by_halves(cluster, survivor, lost)
     data = recovered(cluster, survivor, *lost)
     assert data["recovered"] is True
     assert data["primary_node_id"] == survivor

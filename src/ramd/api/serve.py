@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ramd import events
 from ramd.api.limits import Auth, Limits
@@ -28,6 +29,7 @@ from ramd.domain.service import Service
 log = logging.getLogger(__name__)
 
 BACKLOG = 128
+HANDSHAKE_S = 5.0
 SERVED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 5.0
 
@@ -178,6 +180,17 @@ class ApiServer:
             log.error("the HTTP thread has not ended within %g s", STOPPED_WITHIN_S)
 
 
+class PatientLoop(asyncio.SelectorEventLoop):
+    """Gives a TLS handshake as long as the head of a request, not a minute as asyncio does:
+    what has not shown itself by then holds no socket any more."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        """As asyncio's."""
+        if kwargs.get("ssl") is not None:
+            kwargs["ssl_handshake_timeout"] = HANDSHAKE_S
+        return await super().create_server(*args, **kwargs)
+
+
 def _run(made_of: Ingredients, listeners: Mapping[str, socket.socket], order: Order) -> None:
     """The thread's life."""
 
@@ -188,7 +201,8 @@ def _run(made_of: Ingredients, listeners: Mapping[str, socket.socket], order: Or
         await serve(open_doors(made_of, listeners), order)
 
     try:
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=PatientLoop) as runner:
+            runner.run(main())
     except BaseException:  # boundary: a thread's end; nobody is above it to raise to
         log.critical("the HTTP thread ended by an error", exc_info=True)
     finally:

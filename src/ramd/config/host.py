@@ -144,9 +144,17 @@ def _tls(config: Config) -> Iterator[Problem]:
     if config.tls is None:
         return
     try:
-        examine(config.tls)
+        found = examine(config.tls)
     except TlsFault as fault:
         yield Problem(fault.field, fault.wrong, fault.right)
+        return
+    if found.nodes and config.node_id not in found.nodes:
+        names = ", ".join(f"node{node}" for node in sorted(found.nodes))
+        yield Problem(
+            "ssl_cert_file",
+            f"'{config.tls.cert}' is good for {names} only, and this is node {config.node_id}",
+            "a certificate with this node's name, or without any such name",
+        )
 
 
 HOST_RULES: tuple[Rule, ...] = (
@@ -155,7 +163,7 @@ HOST_RULES: tuple[Rule, ...] = (
     (("working_directory",), _working_directory),
     (("log_file", "pid_file"), _parents),
     (("cluster_secret_file",), _secret),
-    (("ssl_enabled", "ssl_cert_file", "ssl_key_file", "ssl_ca_file"), _tls),
+    (("ssl_enabled", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "node_id"), _tls),
     (("join_token_file", "join", "state_dir"), _join_token),
     (("daemon_user",), _user),
     (("daemon_group",), _group),

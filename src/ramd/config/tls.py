@@ -8,15 +8,19 @@ the authority, a date. Must not live here: contexts that serve. Standard library
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SOON_S = 14 * 86_400
 """A certificate that expires within this is worth a warning."""
 STEPS_MAX = 10
+NODE_NAME = re.compile(r"node([1-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class TlsFindings:
     """What a usable set of files says of itself; times are seconds since 1970."""
 
     until_unix_s: float
+    nodes: frozenset[int] = frozenset()
+    """For which nodes it is good, by names `node1` … in it; empty: for any."""
 
     @property
     def until(self) -> str:
@@ -61,8 +67,7 @@ def examine(paths: TlsPaths) -> TlsFindings:
     _private(paths.key)
     server = _context(ssl.PROTOCOL_TLS_SERVER, paths)
     client = _context(ssl.PROTOCOL_TLS_CLIENT, paths)
-    until = _shake_hands(server, client, paths)
-    return TlsFindings(until_unix_s=until)
+    return _shake_hands(server, client, paths)
 
 
 def _readable(field: str, path: Path, right: str) -> None:
@@ -135,8 +140,8 @@ def _pair_fault(paths: TlsPaths, error: Exception) -> TlsFault:
     )
 
 
-def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, paths: TlsPaths) -> float:
-    """Until when the certificate is valid. Both sides show the same certificate and check it."""
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, paths: TlsPaths) -> TlsFindings:
+    """What the certificate says. Both sides show the same one and check it."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(down, up, server_side=False),
@@ -151,7 +156,17 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, paths: TlsPaths
         raise _chain_fault(paths, error) from error
     shown = ends[1].getpeercert()
     assert shown, "a handshake that asks for a certificate and ends has one"
-    return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
+    names = [str(name) for kind, name in _names(shown) if kind == "DNS"]
+    nodes = (NODE_NAME.fullmatch(name) for name in names)
+    return TlsFindings(
+        until_unix_s=float(ssl.cert_time_to_seconds(str(shown["notAfter"]))),
+        nodes=frozenset(int(found[1]) for found in nodes if found),
+    )
+
+
+def _names(shown: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    names: Iterable[tuple[str, str]] = shown.get("subjectAltName", ())
+    return names
 
 
 def _step(end: ssl.SSLObject) -> bool:

@@ -57,6 +57,15 @@ def test_a_certificate_that_expires_soon_is_warned_of(authority: Authority) -> N
     assert warning.startswith(f"ssl_cert_file: '{soon.cert}' expires on ")
 
 
+def test_a_certificate_of_another_node_is_refused(authority: Authority) -> None:
+    named = authority.issue("second", "node2", "localhost")
+    assert examine(named).nodes == {2}
+    (found,) = faults(tls_keys(named))
+    assert "is good for node2 only, and this is node 1" in found
+    assert load(tls_keys(named) + "node_id = 2\n").tls == named
+    assert examine(authority.issue("any")).nodes == frozenset()
+
+
 def test_switched_on_it_needs_its_files() -> None:
     assert faults("ssl_enabled = true\n") == [
         "ssl_enabled: needs ssl_cert_file",
