@@ -126,8 +126,6 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
         return f"the payload names node {reign.node_id} and epoch {reign.epoch}"
     if state.member(holder) is None:
         return f"node {holder} is not a member"
-    if members.leaving_at_once(state, holder):
-        return f"node {holder} is being removed"
     return _timeline_refusal(state, reign)
 
 
@@ -155,6 +153,7 @@ def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
         failover_count=state.failover_count + (1 if state.reigns else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
+    # Not refused: the group has granted it already. Whoever is primary does not leave.
     return _recorded(members.without_departure(later, reign.node_id), payload.record)
 
 

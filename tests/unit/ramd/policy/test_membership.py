@@ -270,3 +270,7 @@ def test_who_is_being_removed_is_no_candidate() -> None:
     waits = picture(learners=(4,), members=4, departures=leaving(2, 4))
     reasons = {v.node_id: v.reason for v in foresee(waits).verdicts}
     assert "holds WAL" in reasons[2]
+    changing = replace(waits, voting=replace(waits.voting, settled=False))
+    assert {v.node_id: v.reason for v in foresee(changing).verdicts}[2] == "is being removed"
+    gone = replace(waits, voting=Voting(voters=(1, 3, 4), settled=True))
+    assert {v.node_id: v.reason for v in foresee(gone).verdicts}[2] == "is being removed"
