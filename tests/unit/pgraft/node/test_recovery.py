@@ -106,6 +106,7 @@ async def check_alone(directory: Path, old: Identity) -> None:
         assert identity.cluster_id != old.cluster_id
         assert identity.uuid != old.uuid
         assert status.config.peers[0].uuid == identity.uuid
+        assert old.uuid in status.config.removed, "whoever comes back is told that it is none"
 
 
 async def test_the_survivor_goes_on_with_all_it_holds_under_new_ids(bereft: Path) -> None:
