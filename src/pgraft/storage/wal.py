@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pgraft.core.types import Index, Snapshot
+from pgraft.core.types import Index, Snapshot, Term
 from pgraft.storage import snapshot as snapshots
 from pgraft.storage.batches import Base, Ledger, WalBatch, encode_base, encode_batches
 from pgraft.storage.disk import Disk, DiskFile, StorageError
@@ -203,6 +203,12 @@ class Wal:
             raise self._fault(error) from error
 
     @property
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index that are durable. May be read while another thread appends."""
+        ledger = self._ledger
+        return ledger.last_term, ledger.last_index
+
+    @property
     def wants_room(self) -> bool:
         """Whether `prepare` has something to do."""
         return not self._spare
@@ -220,6 +226,20 @@ class Wal:
             except OSError as error:
                 raise self._fault(error) from error
             self._spare = True
+
+    def save(self, snapshot: Snapshot) -> None:
+        """A snapshot of this member's own state is durable on return, and the log is shortened.
+
+        It is kept back to the snapshot before, should this one rot. Raises DiskFull, with the log
+        as it was, and WalFailed.
+        """
+        if self._failed is not None:
+            raise self._failed
+        try:
+            index = snapshots.save(self._disk, self._tail.header.owner, snapshot)
+        except StorageError as error:
+            raise self._fault(error) from error
+        self.compact(index)
 
     def compact(self, index: Index) -> int:
         """Remove the segments that hold nothing beyond `index`; returns how many.
