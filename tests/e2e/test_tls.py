@@ -30,7 +30,6 @@ from tests.support.cluster_stories import (
 )
 from tests.support.tls_files import Authority, in_days
 from tests.support.wait import wait_for
-from tools import local_cluster
 from tools.local_cluster import LocalCluster
 
 
@@ -57,7 +56,7 @@ def cluster(clusters: Clusters, authority: Authority, files: TlsPaths) -> Iterat
             super().__init__(*where, context=context, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_cluster.http.client, "HTTPConnection", Https)
+        patch.setattr(http.client, "HTTPConnection", Https)
         settings: dict[str, object] = {
             "ssl_enabled": True,
             "ssl_cert_file": files.cert,
