@@ -15,6 +15,7 @@ from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
     Clusters,
+    ask,
     epoch_of,
     make_table,
     primary_of,
