@@ -63,11 +63,15 @@ async def bereft(tmp_path: Path) -> Path:
         await wait_for_async(
             lambda: leader.node.granter.may_move_at() is not None, DEADLINE_S, "it may grant"
         )
-        await leader.node.propose_grant(grant, DEADLINE_S)
+        index = await leader.node.propose_grant(grant, DEADLINE_S)
         await cluster.applied([b"%d" % number for number in range(10)])
         first = cluster.members[ONE]
+        durable = first.channel.listeners.durable
+        assert durable is not None
         await wait_for_async(
-            lambda: first.node.status().epoch == 1, DEADLINE_S, "member 1 has it all"
+            lambda: first.node.status().epoch == 1 and durable()[1] >= index,
+            DEADLINE_S,
+            "member 1 has it all on its disk",
         )
         return cluster.settings[ONE].directory
 
