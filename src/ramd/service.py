@@ -35,6 +35,7 @@ from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
+from ramd.recovery import Recovery
 from ramd.runtime import Runtime
 from ramd.state.commands import Destroy, RequestHandover, encode
 
@@ -51,6 +52,7 @@ class RamdService(MemberCases):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
+        self.recover_quorum = Recovery(host).recover
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -83,8 +85,9 @@ class RamdService(MemberCases):
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
+        formation.check_certificate(config, plans)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
-        formation.check(plans, account, config.http_port)
+        formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)
         made = formation.Made()
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ramd.api.limits import Auth, Limits
 from ramd.api.serve import ApiServer
+from ramd.domain.quorum import RecoverRequest, RecoverResult
 from ramd.domain.service import (
     AddNodeRequest,
     AddNodeResult,
@@ -103,6 +104,10 @@ class FakeService:
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         await self._serve(request)
         return AddVoterResult(node_id=request.node_id, voters=(1, 2, 3))
+
+    async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
+        await self._serve(request)
+        return stories.recovery(done=request.apply)
 
     async def _serve(self, request: object) -> None:
         self.asked.append(request)

@@ -234,6 +234,8 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("POST", "/api/v1/cluster/add-node"),
         ("POST", "/api/v1/cluster/remove-node"),
         ("POST", "/api/v1/cluster/add-voter"),
+        ("GET", "/api/v1/quorum/status"),
+        ("POST", "/api/v1/quorum/recover"),
     }
     create = document["paths"]["/api/v1/cluster/create"]["post"]
     body = create["requestBody"]["content"]["application/json"]["schema"]

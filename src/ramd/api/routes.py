@@ -20,6 +20,7 @@ from ramd.api.guard import client_of
 from ramd.api.limits import Limits
 from ramd.api.members import Common, MemberHandlers, add_member_routes
 from ramd.api.picture import NodePicture, Picture, look
+from ramd.api.quorum import QuorumHandlers, add_quorum_routes
 from ramd.domain import service as domain
 from ramd.domain.errors import Refused, Unavailable
 from ramd.schema import cluster as views
@@ -206,21 +207,35 @@ def api_router(handlers: Handlers) -> APIRouter:
         response_model=Success[views.FailoverView],
         openapi_extra=_body_of(requests.FailoverRequest),
     )(handlers.failover)
-    add_member_routes(router, _member_handlers(handlers))
+    common = _common(handlers)
+    add_member_routes(router, _member_handlers(handlers, common))
+    add_quorum_routes(router, _quorum_handlers(handlers, common))
     for method, path, handler in _aliases(handlers):
         router.add_api_route(path, handler, methods=[method], include_in_schema=False)
     return router
 
 
-def _member_handlers(handlers: Handlers) -> MemberHandlers:
-    common = Common(
+def _common(handlers: Handlers) -> Common:
+    return Common(
         look=handlers.look,
         select=lambda picture, selector, field: _select(picture, selector, field=field).member,
         actor=_actor,
         success=lambda message, data, code: _success(message, data, code=code),
         body_of=_body_of,
     )
+
+
+def _member_handlers(handlers: Handlers, common: Common) -> MemberHandlers:
     return MemberHandlers(
+        service=handlers.service,
+        dispatcher=handlers.dispatcher,
+        limits=handlers.limits,
+        common=common,
+    )
+
+
+def _quorum_handlers(handlers: Handlers, common: Common) -> QuorumHandlers:
+    return QuorumHandlers(
         service=handlers.service,
         dispatcher=handlers.dispatcher,
         limits=handlers.limits,

@@ -13,6 +13,7 @@ from typing import Protocol
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
+from ramd.domain.quorum import RecoverRequest, RecoverResult
 
 
 class DaemonStatus(StrEnum):
@@ -50,6 +51,8 @@ class DaemonFacts:
     """How clients by TCP prove who they are to PostgreSQL: "trust" or "scram-sha-256"."""
     lease_ttl_ms: int = 3_000
     """Judges liveness: a control loop that has not turned for longer is not alive."""
+    certificate_until_unix_s: float | None = None
+    """When the certificate in force expires; None: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,3 +235,7 @@ class Service(Protocol):
     ) -> RemoveNodeResult: ...
 
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...
+
+    async def recover_quorum(
+        self, request: RecoverRequest, *, timeout_s: float
+    ) -> RecoverResult: ...

@@ -46,6 +46,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
 
 REIGNS_MAX = 64
 PRIORITY_MAX = members.PRIORITY_MAX
@@ -312,6 +313,7 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
+    RecordRecovery: recovery_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -329,4 +331,5 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
+    RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
 }

@@ -31,6 +31,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -130,6 +131,7 @@ Command: TypeAlias = (
     | RemoveMember
     | KeepMember
     | DropMember
+    | RecordRecovery
 )
 
 
@@ -160,6 +162,7 @@ _TAGS: dict[str, type[Command]] = {
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
+    "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

@@ -54,6 +54,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery
 from ramd.state.wire import (
     Beat,
     decode_beat,
@@ -87,6 +88,7 @@ COMMANDS: tuple[Command, ...] = (
     RemoveMember(node_id=2, requested_by="ü"),
     KeepMember(node_id=2, reason="ü"),
     DropMember(node_id=2, at_unix_ms=5),
+    RecordRecovery(cluster_id="c2", survivor=2, requested_by="ü", at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)
