@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench soak pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak sim mutants fuzz pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -10,9 +10,10 @@ CODE := src tests tools $(wildcard bench)
 FAST := tests/unit $(wildcard tests/scenarios)
 JOBS := 2
 MINUTES := 10
+SECONDS := 60
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 setup: ## make .venv with ramd and ramctrl, once (PYTHON= names another interpreter)
 	@tools/setup.sh
@@ -63,8 +64,22 @@ bench: setup ## measure outages, the promote floor, and what idle daemons cost
 	$(BIN)/python -m bench.cost
 	$(BIN)/python -m bench.idle
 
+bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root), in one run
+	$(BIN)/python -m bench.consensus
+
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit (docs/simulation.md)
+	$(BIN)/python -m tools.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) \
+	  $(if $(WAL),--wal $(WAL)) $(if $(CHAOS),--chaos $(CHAOS))
+
+mutants: setup ## put known bugs into pgraft, one at a time: the simulation must notice each
+	$(BIN)/python -m tools.mutants $(MUTANT)
+
+fuzz: setup ## damaged bytes at everything that reads from the peer port, for SECONDS= seconds
+	$(BIN)/python -m tools.fuzz_wire --seconds $(SECONDS) --seed $$RANDOM
 
 pins: setup ## resolve requirements/*.txt again, within pyproject.toml
 	$(BIN)/python -m venv --clear .cache/pins

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pgraft.core import messages
+from pgraft.core import applied, messages
 from pgraft.core.election import Election
-from pgraft.core.lease import Granter, Holder
+from pgraft.core.lease import Dating, Granter, Holder
 from pgraft.core.log import RaftLog
 from pgraft.core.outbox import Outbox
 from pgraft.core.quorum import committed_index
@@ -31,6 +31,8 @@ from pgraft.core.types import (
     VoteRequest,
 )
 from pgraft.core.writes import WriteQueue
+from tests.support.raft_host import Host
+from tests.support.raft_store import MemoryStore
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutation] = {}
@@ -50,7 +52,7 @@ def commit_counts_old_terms(patch: pytest.MonkeyPatch) -> None:
         log = self._state.log
         acked: dict[NodeId, int] = {peer: p.match for peer, p in self.progress.items()}
         acked[self._state.me.node] = log.writes.stable
-        return log.commit_to(Index(committed_index(log.config, acked)))
+        return log.commit_to(Index(committed_index(log.configs.effective, acked)))
 
     patch.setattr(Replication, "advance_commit", advance_commit)
 
@@ -158,7 +160,7 @@ def votes_counted_by_message(patch: pytest.MonkeyPatch) -> None:
         if won or reply.pre or not reply.granted or self._state.role is not Role.CANDIDATE:
             return won
         self._votes[stranger] = True
-        return sum(self._votes.values()) > len(self._state.log.config.voters) // 2
+        return sum(self._votes.values()) > len(self._state.config.voters) // 2
 
     patch.setattr(Election, "on_reply", by_message)
 
@@ -241,9 +243,9 @@ def new_coordinator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     """A new coordinator moves the epoch as if it knew that nobody held a lease."""
     elected = Granter.elected
 
-    def hasty(self: Granter) -> None:
-        elected(self)
-        self._since_ns = 0
+    def hasty(self: Granter, contacts: Dating) -> None:
+        elected(self, contacts)
+        self._dating = Dating(since_ns=0)
 
     patch.setattr(Granter, "elected", hasty)
 
@@ -251,7 +253,7 @@ def new_coordinator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def epoch_moves_too_early(patch: pytest.MonkeyPatch) -> None:
     """The coordinator does not wait for the lease to run out."""
-    patch.setattr(Granter, "_wait_ns", lambda self, grant: grant.ttl_ns // 2)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns // 2)
 
 
 @mutation
@@ -286,7 +288,7 @@ def drift_is_forgotten(patch: pytest.MonkeyPatch) -> None:
             self.deadline_ns = max(self.deadline_ns, reply.sent_at_ns + reply.ttl_ns)
 
     patch.setattr(Holder, "on_reply", full)
-    patch.setattr(Granter, "_wait_ns", lambda self, grant: grant.ttl_ns)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns)
 
 
 @mutation
@@ -311,3 +313,28 @@ def renew_after_release(patch: pytest.MonkeyPatch) -> None:
         self.released_epoch = 0
 
     patch.setattr(Holder, "observe", forgetful)
+
+
+@mutation
+def learners_campaign(patch: pytest.MonkeyPatch) -> None:
+    """Whoever misses the leader campaigns: learners, and members that were removed."""
+    patch.setattr(State, "may_campaign", True)
+
+
+@mutation
+def wiped_disk_keeps_its_id(patch: pytest.MonkeyPatch) -> None:
+    """A member whose disk was lost comes back, blank, as the member it was."""
+
+    def lose(self: Host) -> None:
+        if self.process is not None:
+            self.crash()
+        self.store = MemoryStore(self.node)
+        self.start()
+
+    patch.setattr(Host, "lose", lose)
+
+
+@mutation
+def retried_commands_are_applied_again(patch: pytest.MonkeyPatch) -> None:
+    """Sessions are not looked at."""
+    patch.setattr(applied, "admit", lambda sessions, origin: (sessions, True))

@@ -6,7 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ramd.domain.consensus import Consensus, GroupStatus, Handler, ReleaseEvidence
+from ramd.domain.consensus import (
+    Consensus,
+    GroupStatus,
+    Handler,
+    MemberChange,
+    ReleaseEvidence,
+)
 from ramd.domain.decision import LeaseView
 from ramd.domain.errors import Unavailable
 from ramd.domain.model import ClusterState, Member, Reign, StartMode
@@ -66,7 +72,7 @@ class FakeConsensus(Consensus):
         self.proposed: list[object] = []
         self.failures: deque[BaseException] = deque()
         self.unread = False
-        """What is committed cannot be read."""
+        """No read is confirmed."""
 
     def status(self) -> GroupStatus:
         return GroupStatus(
@@ -108,6 +114,10 @@ class FakeConsensus(Consensus):
             for r in self.cluster.reigns
         )
 
+    async def read_barrier(self, *, timeout_s: float) -> None:
+        if self.unread:
+            raise Unavailable("no leader confirmed the read in time", code="no_quorum")
+
     def lease(self) -> tuple[int, int]:
         return (self.held.epoch, self.held.deadline_ns)
 
@@ -115,13 +125,12 @@ class FakeConsensus(Consensus):
         self.on_release(epoch)
         self.released.append((epoch, ReleaseEvidence.decode(evidence)))
 
-    async def read_barrier(self, *, timeout_s: float) -> None:
-        if self.unread:
-            raise Unavailable("nobody answers", code="no_quorum")
-
     # --- what an executor has no business with -------------------------------------------------
 
     def grant(self, holder: int, epoch: int, payload: bytes) -> None:
+        raise NotImplementedError
+
+    async def change(self, change: MemberChange, *, timeout_s: float) -> None:
         raise NotImplementedError
 
     def transfer(self, node_id: int) -> None:

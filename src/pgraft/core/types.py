@@ -1,4 +1,4 @@
-"""The nouns of the consensus core: entries, messages, hard state, Ready, events.
+"""The nouns of the consensus core: messages, Ready, events; and, from `entries`, what a log holds.
 
 Lives here: frozen values only, shared by the core, the wire codec, the storage and the shell.
 Must not live here: behaviour, clocks, I/O, encodings. Start reading at `Ready`: it is the contract
@@ -10,180 +10,27 @@ Time is CLOCK_BOOTTIME in nanoseconds, handed in by the host; it counts suspend.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
-from typing import NewType, TypeAlias
+from enum import StrEnum
+from typing import TypeAlias
 
-NodeId = NewType("NodeId", int)
-Term = NewType("Term", int)
-Index = NewType("Index", int)
-Nanos: TypeAlias = int
-
-NO_NODE = NodeId(0)
-"""Vote or leader is nobody. Real node ids start at 1."""
-
-
-class EntryKind(IntEnum):
-    """What a log entry carries. Values are stored on disk: never renumber."""
-
-    NOOP = 0
-    COMMAND = 1
-    CONFIG = 2
-    GRANT = 3
-    TTL = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerRecord:
-    """Who a member is and where its peers dial it.
-
-    `uuid` stands for one state directory (`pgraft.identity`). `since` is the index of the CONFIG
-    entry that admitted it, 0 for a founder: of two records of one node id the later is the true
-    one.
-    """
-
-    node: NodeId
-    uuid: str
-    address: str
-    since: Index = Index(0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Who votes. Effective from the moment it is appended (thesis §4.1), reverted on truncation.
-
-    `outgoing` is empty outside a joint change; `learners_next` become learners when it is left.
-    `peers` says who the members are, by node id; `removed` holds the uuids of former members,
-    newest last and bounded, so that one which comes back can be told that it was removed. Both are
-    empty where the host does not use them (tests of the bare algorithm).
-    """
-
-    voters: frozenset[NodeId]
-    outgoing: frozenset[NodeId] = frozenset()
-    learners: frozenset[NodeId] = frozenset()
-    learners_next: frozenset[NodeId] = frozenset()
-    auto_leave: bool = False
-    peers: tuple[PeerRecord, ...] = ()
-    removed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a change of membership wants; all of it takes effect together or not at all.
-
-    Changes that touch no voter are one entry; any other goes through a joint configuration, which
-    is left by itself. Replacing a dead member is one change: remove it, promote a learner.
-    """
-
-    add_learners: tuple[PeerRecord, ...] = ()
-    promote: frozenset[NodeId] = frozenset()
-    demote: frozenset[NodeId] = frozenset()
-    remove: frozenset[NodeId] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """The right of `holder` to be the one primary of `epoch`; each renewal lasts `ttl_ns`.
-
-    Valid only directly after epoch-1 (`apply` ignores any other). `payload` is the host's.
-    """
-
-    holder: NodeId
-    epoch: int
-    ttl_ns: Nanos
-    payload: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TtlChange:
-    """From its commit on renewals of `epoch` last `ttl_ns`; void if another epoch is applied.
-
-    No answer uses a ttl before it is committed, and a coordinator waits for the longest that an
-    unexpired lease could have: so a longer lease is known to whoever may have to wait for it.
-    """
-
-    epoch: int
-    ttl_ns: Nanos
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Who proposed a command, so that one that is proposed twice is applied once (thesis §6.3).
-
-    `session` is drawn by one run of a member, `serial` counts its commands from 1; it waits for
-    none at or below `floor` any more. `session` 0: not told apart, applied as often as it is
-    committed.
-    """
-
-    session: int = 0
-    serial: int = 0
-    floor: int = 0
-
-
-NO_ORIGIN = Origin()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One log entry. `data` for COMMAND, `config` for CONFIG, `grant` for GRANT, `ttl` for TTL,
-    else empty."""
-
-    term: Term
-    index: Index
-    kind: EntryKind
-    data: bytes = b""
-    config: Config | None = None
-    grant: Grant | None = None
-    ttl: TtlChange | None = None
-    origin: Origin = NO_ORIGIN
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What is remembered of one session: every serial up to `floor`, and those of `done`, are
-    applied or given up."""
-
-    session: int
-    floor: int
-    done: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseTerms:
-    """The last grant applied, and the longest ttl that a lease of its epoch may still have.
-
-    `ttl_ns` is what answers carry now, `longest_ns` what a coordinator waits for: they differ after
-    a ttl was lowered, whose earlier, longer leases nobody can prove to be over from the log alone.
-    """
-
-    grant: Grant | None = None
-    ttl_ns: Nanos = 0
-    longest_ns: Nanos = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """Everything that entries up to `index` have done: takes the place of that part of the log.
-
-    `config` is the configuration in effect at `index`, which is committed. `data` is the host's
-    state. One frame, at most `limits.SNAPSHOT_BYTES_MAX` of data.
-    """
-
-    index: Index
-    term: Term
-    config: Config
-    lease: LeaseTerms = LeaseTerms()
-    sessions: tuple[Session, ...] = ()
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HardState:
-    """What must be durable before any message that depends on it leaves (Raft §5, Figure 2)."""
-
-    term: Term = Term(0)
-    vote: NodeId = NO_NODE
-    commit: Index = Index(0)
-
+from pgraft.core.entries import NO_NODE as NO_NODE
+from pgraft.core.entries import NO_ORIGIN as NO_ORIGIN
+from pgraft.core.entries import Change as Change
+from pgraft.core.entries import Config as Config
+from pgraft.core.entries import Entry as Entry
+from pgraft.core.entries import EntryKind as EntryKind
+from pgraft.core.entries import Grant as Grant
+from pgraft.core.entries import HardState as HardState
+from pgraft.core.entries import Index as Index
+from pgraft.core.entries import LeaseTerms as LeaseTerms
+from pgraft.core.entries import Nanos as Nanos
+from pgraft.core.entries import NodeId as NodeId
+from pgraft.core.entries import Origin as Origin
+from pgraft.core.entries import PeerRecord as PeerRecord
+from pgraft.core.entries import Session as Session
+from pgraft.core.entries import Snapshot as Snapshot
+from pgraft.core.entries import Term as Term
+from pgraft.core.entries import TtlChange as TtlChange
 
 # ---------------------------------------------------------------------------------------------
 # Messages between members. Each is one frame; the sender's id travels in the frame, not here.
@@ -248,10 +95,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReply:
-    """The member heard the leader of this term in this round; round 0 proves nothing."""
+    """The member heard the leader of this term in this round; round 0 proves nothing.
+
+    `last_index`: where its log ended then, durable or not; None where that is not told.
+    """
 
     term: Term
     round: int
+    last_index: Index | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,7 +289,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A picture of the core for people and metrics; never used for decisions about safety."""
+    """A picture of the core for people and metrics; never used for decisions about safety.
+
+    `config` is in effect, committed or not. `transfer_to`: whom leadership is being handed to.
+    """
 
     node: NodeId
     role: Role
@@ -448,6 +302,9 @@ class Status:
     applied: Index
     last_index: Index
     config: Config
+    committed_config: Config
+    snapshot_index: Index = Index(0)
+    transfer_to: NodeId = NO_NODE
     match: dict[NodeId, Index] = field(default_factory=dict)
     last_contact_ns: dict[NodeId, Nanos] = field(default_factory=dict)
     epoch: int = 0

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.domain.consensus import Consensus
 from ramd.domain.errors import RamdError
 from ramd.domain.fence import Pulse
@@ -197,7 +197,7 @@ class Syncing:
         if not proof.why and proof.upto is not None:
             proof.done = True
             events.emit(
-                events.SyncProven(
+                sync_events.SyncProven(
                     epoch=proof.subject.epoch,
                     generation=proof.subject.generation,
                     upto=format_lsn(proof.upto),
@@ -277,13 +277,13 @@ class Syncing:
         )
 
     def _tell(self, generation: int, reason: str) -> None:
-        events.emit(events.SyncProposed(generation=generation, reason=reason))
+        events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
 
     def _waits(self, why: str) -> None:
         proof = self._course.proof
         if proof is not None and not proof.told:
             proof.told = True
-            events.emit(events.SyncWaits(generation=proof.subject.generation, why=why))
+            events.emit(sync_events.SyncWaits(generation=proof.subject.generation, why=why))
 
     def _subject(self, state: ClusterState) -> Subject:
         return Subject(

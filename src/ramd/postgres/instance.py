@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.fence import Fence, NoFence
 from ramd.domain.observation import DataKind, Position
@@ -83,7 +83,7 @@ class Conf:
         """The server goes by something else than the file says."""
         async with self._writing:
             if await on_disk(lambda: write_auto(self._site)):
-                events.emit(events.SettingTakenBack(setting="synchronous_standby_names"))
+                events.emit(sync_events.SettingTakenBack(setting="synchronous_standby_names"))
             postmaster.send(signal.SIGHUP)
 
 

@@ -24,6 +24,15 @@ from ramd.domain.model import (
     Settings,
 )
 from ramd.domain.sync import SyncGrant
+from ramd.state.member_commands import (
+    AdmitMember,
+    DropMember,
+    InviteMember,
+    KeepMember,
+    RemoveMember,
+    WithdrawInvitation,
+)
+from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
@@ -122,6 +131,13 @@ Command: TypeAlias = (
     | ChangeSync
     | SettleSync
     | RelaxSync
+    | InviteMember
+    | WithdrawInvitation
+    | AdmitMember
+    | RemoveMember
+    | KeepMember
+    | DropMember
+    | RecordRecovery
 )
 
 
@@ -151,6 +167,13 @@ _TAGS: dict[str, type[Command]] = {
     "sync_change": ChangeSync,
     "sync_settle": SettleSync,
     "sync_relax": RelaxSync,
+    "invite": InviteMember,
+    "withdraw": WithdrawInvitation,
+    "admit": AdmitMember,
+    "remove": RemoveMember,
+    "keep": KeepMember,
+    "drop": DropMember,
+    "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 
