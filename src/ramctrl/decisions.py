@@ -18,6 +18,7 @@ CANDIDATE_COLUMNS = ("ID", "ROLE", "FAILOVER", "SWITCHOVER", "NOTE")
 
 def decisions(
     ctx: typer.Context,
+    *,
     limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=100)] = 20,
     rule: Annotated[str | None, typer.Option(help="Only those of this rule.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="Only those of this epoch.")] = None,

@@ -77,7 +77,11 @@ class Runtime:
         calls = Calls(propose=runtime.propose, beaten=runtime._beaten, forming=forming)
         runtime._organs = await assemble(around, calls)
         runtime._steward = Steward(
-            runtime.link, spawn=runtime._spawn, clock=around.clock, unix_ms=around.unix_ms
+            runtime.link,
+            spawn=runtime._spawn,
+            granting=lambda: runtime._parts.coordinator.granting,
+            clock=around.clock,
+            unix_ms=around.unix_ms,
         )
         return runtime
 

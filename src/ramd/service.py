@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,29 +18,28 @@ from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import Removal
 from ramd.domain.service import (
-    AddNodeRequest,
-    AddNodeResult,
-    AddVoterRequest,
-    AddVoterResult,
     CreateRequest,
     CreateResult,
     DestroyRequest,
     DestroyResult,
     FailoverRequest,
     FailoverResult,
-    RemoveNodeRequest,
-    RemoveNodeResult,
     Snapshot,
     Stage,
+    SyncChange,
+    SyncChanged,
 )
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.members import orders
+from ramd.members.cases import MemberCases
+from ramd.policy.syncorder import follows_settings, ordered
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
+from ramd.recovery import Recovery
 from ramd.runtime import Runtime
 from ramd.standing import all_serve
-from ramd.state.commands import Destroy, encode
+from ramd.state.commands import ChangeSettings, Destroy, encode
 
 T = TypeVar("T")
 
@@ -50,12 +48,13 @@ LOOK_S = 0.05
 PROPOSE_TIMEOUT_S = 5.0
 
 
-class RamdService:
+class RamdService(MemberCases):
     """`ramd.domain.service.Service` over the host's runtime."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
+        self.recover_quorum = Recovery(host).recover
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -88,8 +87,9 @@ class RamdService:
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
+        formation.check_certificate(config, plans)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
-        formation.check(plans, account, config.http_port)
+        formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)
         made = formation.Made()
         try:
@@ -166,6 +166,24 @@ class RamdService:
         async with self._order("failover", request.actor, f"target {request.target or 'any'}"):
             return await switching.move_primary(desk, request, timeout_s=timeout_s)
 
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        runtime = self._runtime()
+        wanted = ordered(runtime.state, change.order)
+        begun_ns = self.now_ns()
+        events.emit(
+            events.OperationRequested(
+                operation="sync", actor=change.actor, what=str(wanted.synchronous_replication)
+            )
+        )
+        await self._propose(encode(ChangeSettings(settings=wanted)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: follows_settings(self._host.picture.state) or None)
+        except TimeoutError:
+            return SyncChanged(settled=False)
+        self._finished("sync", begun_ns, self._host.picture.state.sync.goal.text())
+        return SyncChanged(settled=True)
+
     async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult:
         runtime = self._runtime()
         state = runtime.state
@@ -220,21 +238,6 @@ class RamdService:
         others = (m.node_id for m in runtime.state.members if m.node_id != me)
         return tuple(node for node in others if node not in heard or not left(heard[node]))
 
-    async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
-        async with self._order("add-node", request.actor, f"node {request.node_id or 'any'}"):
-            async with asyncio.timeout(timeout_s):
-                return await orders.add_node(self._desk(), request)
-
-    async def remove_node(
-        self, request: RemoveNodeRequest, *, timeout_s: float
-    ) -> RemoveNodeResult:
-        async with self._order("remove-node", request.actor, f"node {request.node_id}"):
-            return await orders.remove_node(self._desk(), request, timeout_s=timeout_s)
-
-    async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
-        async with self._order("add-voter", request.actor, f"node {request.node_id}"):
-            return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
-
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config
         secret_file = config.cluster_secret_file or config.state_dir / formation.SECRET_FILE
@@ -247,18 +250,6 @@ class RamdService:
             secret=cluster_secret(secret_file),
             secret_file=secret_file,
         )
-
-    @asynccontextmanager
-    async def _order(self, operation: str, actor: str, what: str) -> AsyncIterator[None]:
-        """Around an order of a person: its begin and its end are told. Raises OutcomeUnknown for
-        one that ran out of time."""
-        begun_ns = self.now_ns()
-        events.emit(events.OperationRequested(operation=operation, actor=actor, what=what))
-        try:
-            yield
-        except TimeoutError:
-            raise OutcomeUnknown(f"{operation} did not end in time") from None
-        self._finished(operation, begun_ns, what)
 
     # --- shared ------------------------------------------------------------------------------
 

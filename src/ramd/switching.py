@@ -47,10 +47,15 @@ class Desk:
 async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float) -> FailoverResult:
     """Raises Refused or Unavailable with every obstacle, and nothing was changed; OutcomeUnknown if
     it did not end in time."""
-    require_movable(desk.runtime, request.target)
+    require_movable(desk.runtime, request.target, at_any_price=request.accept_loss)
     state, begun_ns = desk.runtime.state, desk.now_ns()
     epoch, reign = state.epoch, state.reign
-    handover = Handover(epoch=epoch, target=request.target, requested_by=request.actor)
+    handover = Handover(
+        epoch=epoch,
+        target=request.target,
+        requested_by=request.actor,
+        accept_loss=request.accept_loss,
+    )
     await desk.runtime.link.propose(
         encode(RequestHandover(handover=handover)), timeout_s=PROPOSE_TIMEOUT_S
     )
@@ -75,10 +80,13 @@ async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float
     )
 
 
-def require_movable(runtime: Runtime, target: int | None) -> None:
-    """Every obstacle, found before anything is touched. Raises Refused, or Unavailable."""
+def require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool = False) -> None:
+    """Every obstacle, found before anything is touched. Raises Refused, or Unavailable. At any
+    price: that nobody is fit is no obstacle; who it becomes is told by what they hold."""
     view = runtime.view()
     found = obstacles(view, target, quorum=runtime.status.has_quorum)
+    if at_any_price:
+        found = tuple(one for one in found if one.code != "no_candidate")
     if not found:
         return
     first, fit = found[0], fit_targets(view)

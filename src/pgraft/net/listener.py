@@ -21,7 +21,7 @@ from pgraft.net.transport import ListenError, Refusal
 from pgraft.wire import Frame
 
 UNPROVEN_MAX: Final = 64
-"""Accepted connections that have not completed their hello; further ones are closed at once."""
+"""Accepted connections that have not completed their hello; for a further one the oldest goes."""
 
 
 class Listener:
@@ -32,7 +32,7 @@ class Listener:
         self._links = links
         self._server: asyncio.Server | None = None
         self._accepted: dict[NodeId, Connection] = {}
-        self._all: set[Connection] = set()
+        self._all: dict[Connection, None] = {}  # by age
         self._drained = asyncio.Event()
         self._closed = False
 
@@ -68,16 +68,24 @@ class Listener:
         nonce = secrets.token_bytes(NONCE_BYTES)
         side = Acceptor(presence, self._local.secret, nonce=nonce, host=self._local)
         connection = Connection(side, presence.identity.stage, self)
-        unproven = sum(1 for c in self._all if not c.is_open)
-        connection.is_unwanted = self._closed or unproven >= UNPROVEN_MAX
-        if connection.is_unwanted and not self._closed:
-            text = f"{unproven} connections have not said who they are: further ones must wait"
-            self._local.refused(Refusal(node=NodeId(0), code="flood", text=text, by_peer=False))
+        connection.is_unwanted = self._closed
         if not self._closed:
             # A connection that the loop accepts while the server closes may never be made, and so
             # never end: nobody must wait for it.
-            self._all.add(connection)
+            self._make_room()
+            self._all[connection] = None
         return self._local.layered(connection, accepting=True)
+
+    def _make_room(self) -> None:
+        """End the oldest connection that has not said who it is, if there are too many of them.
+
+        The oldest, because a member is done in a moment: it gets in beside any number that wait.
+        """
+        unproven = [c for c in self._all if not c.is_open and not c.is_unwanted]
+        if len(unproven) >= UNPROVEN_MAX:
+            unproven[0].close()
+            text = f"{len(unproven)} connections have not said who they are: the oldest was ended"
+            self._local.refused(Refusal(node=NodeId(0), code="flood", text=text, by_peer=False))
 
     # pgraft.net.connection.ConnectionEvents
 
@@ -111,7 +119,7 @@ class Listener:
         self._local.refused(refusal)
 
     def closed(self, connection: Connection) -> None:
-        self._all.discard(connection)
+        self._all.pop(connection, None)
         if not self._all:
             self._drained.set()
         peer = connection.peer()

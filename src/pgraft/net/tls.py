@@ -122,7 +122,7 @@ class Inner(asyncio.Protocol):
     def tls_failed(self, why: str, *, plain: bool) -> None:
         """There will be no connection, or it broke; `plain`: the peer speaks without TLS.
 
-        `connection_lost` follows once the peer has closed or this side does.
+        `connection_lost` follows.
         """
 
 
@@ -138,9 +138,6 @@ class TlsLayer(asyncio.Protocol):
         self._is_open = False
         self._is_first = True
         self._failed = False
-        self._lingers = accepting
-        """Whether the peer may still be sending when the handshake fails, and must get the alert:
-        closing with unread data would reset the connection under it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
@@ -151,7 +148,7 @@ class TlsLayer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Go on with the handshake, then pass on what was meant for the inside."""
         if self._failed:
-            return  # read and thrown away until the peer closes: it must get the alert
+            return
         if self._is_first and data[0] not in _RECORDS:
             self._fail(f"it does not speak TLS: {MISMATCH}", plain=True)
             return
@@ -207,13 +204,10 @@ class TlsLayer(asyncio.Protocol):
             except ssl.SSLWantReadError:
                 self._flush()
                 return
-            except ssl.SSLZeroReturnError:
-                raw.close()
-                return
             except ssl.SSLError as error:
                 self._fail(_reason(error))
                 return
-            if not data:
+            if not data:  # the peer has ended TLS in order
                 raw.close()
                 return
             self._inner.data_received(data)
@@ -223,17 +217,12 @@ class TlsLayer(asyncio.Protocol):
             self._raw.write(self._outgoing.read())
 
     def _fail(self, why: str, *, plain: bool = False) -> None:
-        """Send the alert and no more. One that lingers is closed by the peer, or by the hello's
-        timer."""
+        """Send the alert and no more."""
         self._failed = True
         self._flush()
         self._inner.tls_failed(why, plain=plain)
-        if self._raw is None or self._raw.is_closing():
-            return
-        if self._lingers and not self._is_open:
-            self._raw.write_eof()
-        else:
-            self._raw.close()
+        if self._raw is not None:
+            self._raw.close()  # not abort(): the alert must still reach the other side
 
 
 class _Stream(asyncio.Transport):

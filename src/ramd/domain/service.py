@@ -14,6 +14,8 @@ from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import ClusterView
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
+from ramd.domain.quorum import RecoverRequest, RecoverResult
+from ramd.domain.sync import SyncOrder
 
 
 class DaemonStatus(StrEnum):
@@ -51,6 +53,8 @@ class DaemonFacts:
     """How clients by TCP prove who they are to PostgreSQL: "trust" or "scram-sha-256"."""
     lease_ttl_ms: int = 3_000
     """Judges liveness: a control loop that has not turned for longer is not alive."""
+    certificate_until_unix_s: float | None = None
+    """When the certificate in force expires; None: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,8 @@ class FailoverRequest:
 
     target: int | None = None
     actor: str = ""
+    accept_loss: bool = False
+    """Also one that may lack acknowledged commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +157,14 @@ class FailoverResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChange:
+    """Change how commits wait for replicas."""
+
+    order: SyncOrder
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddNodeRequest:
     """Invite a node. None and '' mean: RAMD's own choice. `replaces`: whose place it takes."""
 
@@ -164,6 +178,13 @@ class AddNodeRequest:
     nofailover: bool = False
     replaces: int | None = None
     actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChanged:
+    """The settings are committed. `settled`: the primary goes by them already, as proven."""
+
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +251,7 @@ class Service(Protocol):
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult: ...
 
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged: ...
     async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult: ...
 
     async def remove_node(
@@ -237,3 +259,7 @@ class Service(Protocol):
     ) -> RemoveNodeResult: ...
 
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...
+
+    async def recover_quorum(
+        self, request: RecoverRequest, *, timeout_s: float
+    ) -> RecoverResult: ...

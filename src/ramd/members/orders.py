@@ -209,8 +209,9 @@ def _gone(desk: Desk, node_id: int) -> bool | None:
     if state.member(node_id) is None:
         return True
     if state.departure(node_id) is None:
-        kept = (r.reason for r in reversed(state.decisions) if r.rule == "removal_given_up")
-        raise Refused(next(kept, f"node {node_id} was not removed"))
+        wanted = f"node {node_id} is not removed: "
+        kept = (r.reason for r in reversed(state.decisions) if r.reason.startswith(wanted))
+        raise Refused(next(kept, f"{wanted}it has become the primary"))
     return None
 
 

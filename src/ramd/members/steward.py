@@ -13,7 +13,7 @@ from typing import Any
 from ramd import events
 from ramd.domain.consensus import Consensus, MemberChange
 from ramd.domain.decision import ClusterView
-from ramd.domain.errors import RamdError, Refused
+from ramd.domain.errors import RamdError, Refused, Unavailable
 from ramd.policy.membership import (
     Admit,
     Drop,
@@ -33,18 +33,24 @@ AGAIN_NS = 1_000_000_000
 
 
 class Steward:
-    """`turn` is called at each beat of the ready coordinator; `spawn` runs a step beside it."""
+    """`turn` is called at each beat of the ready coordinator; `spawn` runs a step beside it.
+
+    `granting`: a grant is on its way. Nobody is taken out of the group while it may be becoming
+    primary, so this is asked again in the very moment of the change.
+    """
 
     def __init__(
         self,
         consensus: Consensus,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        granting: Callable[[], bool],
         clock: Callable[[], int],
         unix_ms: Callable[[], int],
     ) -> None:
         self._consensus = consensus
         self._spawn = spawn
+        self._granting = granting
         self._clock = clock
         self._unix_ms = unix_ms
         self._busy = False
@@ -94,6 +100,8 @@ class Steward:
                     promote=() if promote is None else (promote,),
                     remove=() if remove is None else (remove,),
                 )
+                if self._granting():
+                    raise Unavailable("a grant is on its way")
                 await self._consensus.change(change, timeout_s=STEP_TIMEOUT_S)
 
     async def _keep(self, step: Step, why: str) -> None:

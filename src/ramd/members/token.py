@@ -87,7 +87,10 @@ def _worth(claims: Claims, address: str, state: ClusterState, now_unix_ms: int) 
     node_id, invitation = claims.node, state.invitation(claims.node)
     again = f"add node {node_id} again to get another"
     if any(hmac.compare_digest(nonce, claims.nonce) for nonce in state.spent):
-        return f"token_used: the token has been used; {again}"
+        return (
+            f"token_used: the token has been used; if the state of node {node_id} was lost,"
+            f" remove it from the cluster first, then {again}"
+        )
     if claims.expires_unix_ms <= now_unix_ms:
         return f"token_expired: the token has expired; {again}"
     if invitation is None or not hmac.compare_digest(invitation.nonce, claims.nonce):

@@ -49,6 +49,7 @@ from ramd.state.member_commands import (
     WithdrawInvitation,
 )
 from ramd.state.phases import RecordPhases, phases_refusal, with_phases
+from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
@@ -129,8 +130,6 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
         return f"the payload names node {reign.node_id} and epoch {reign.epoch}"
     if state.member(holder) is None:
         return f"node {holder} is not a member"
-    if members.leaving_at_once(state, holder):
-        return f"node {holder} is being removed"
     return _timeline_refusal(state, reign) or sync.grant_refusal(state, payload.sync, holder=holder)
 
 
@@ -182,6 +181,7 @@ def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
         failover_count=state.failover_count + (1 if moved else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
+    # Not refused: the group has granted it already. Whoever is primary does not leave.
     return _recorded(members.without_departure(later, reign.node_id), payload.record)
 
 
@@ -343,16 +343,17 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     Destroy: _destroy_refusal,
     ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
     DescribeMember: _describe_refusal,
+    ChangeSync: sync.change_refusal,
+    SettleSync: sync.settle_refusal,
+    RelaxSync: sync.relax_refusal,
     InviteMember: members.invite_refusal,
     WithdrawInvitation: members.withdraw_refusal,
     AdmitMember: members.admit_refusal,
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
-    ChangeSync: sync.change_refusal,
-    SettleSync: sync.settle_refusal,
-    RelaxSync: sync.relax_refusal,
     RecordPhases: phases_refusal,
+    RecordRecovery: recovery_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -364,14 +365,15 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     Destroy: lambda state, command: replace(state, removal=command.removal),
     ChangeSettings: lambda state, command: replace(state, settings=command.settings),
     DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
+    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
+    SettleSync: lambda state, _command: sync.settled(state),
+    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
     InviteMember: lambda state, command: _recorded(*members.invited(state, command)),
     WithdrawInvitation: lambda state, command: _recorded(*members.withdrawn(state, command)),
     AdmitMember: lambda state, command: _recorded(*members.admitted(state, command)),
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
-    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
-    SettleSync: lambda state, _command: sync.settled(state),
-    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
     RecordPhases: with_phases,
+    RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
 }

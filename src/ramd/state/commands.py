@@ -33,6 +33,7 @@ from ramd.state.member_commands import (
     WithdrawInvitation,
 )
 from ramd.state.phases import RecordPhases
+from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
@@ -128,16 +129,17 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | ChangeSync
+    | SettleSync
+    | RelaxSync
     | InviteMember
     | WithdrawInvitation
     | AdmitMember
     | RemoveMember
     | KeepMember
     | DropMember
-    | ChangeSync
-    | SettleSync
-    | RelaxSync
     | RecordPhases
+    | RecordRecovery
 )
 
 
@@ -164,16 +166,17 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "sync_change": ChangeSync,
+    "sync_settle": SettleSync,
+    "sync_relax": RelaxSync,
     "invite": InviteMember,
     "withdraw": WithdrawInvitation,
     "admit": AdmitMember,
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
-    "sync_change": ChangeSync,
-    "sync_settle": SettleSync,
-    "sync_relax": RelaxSync,
     "phases": RecordPhases,
+    "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

@@ -175,6 +175,21 @@ async def test_a_flood_of_connections_is_counted_and_leaves_room_again(
     await linked((one, 2), (two, 1))
 
 
+async def test_a_member_gets_in_although_strangers_hold_all_places(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "UNPROVEN_MAX", 4)
+    monkeypatch.setattr(connections, "HELLO_TIMEOUT_S", 3600)
+    one, _ = await net.start(1)
+    wires = [await Wire.open(net.ports[0]) for _ in range(4)]
+    await wait_for_async(lambda: len(one._listener._all) == 4, DEADLINE_S, "all places are taken")
+    two, _ = await net.start(2)
+    await linked((two, 1))
+    assert one.refusals()["flood"] >= 1
+    for wire in wires:
+        wire.close()
+
+
 @pytest.mark.parametrize("with_tls", [False, True])
 async def test_a_beat_overtakes_a_long_frame(net: Net, tmp_path: Path, with_tls: bool) -> None:
     authority = Authority(tmp_path)

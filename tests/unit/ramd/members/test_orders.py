@@ -216,6 +216,16 @@ async def test_a_removal_that_the_coordinator_gives_up_says_why(office: Office) 
     assert error.message == "node 3 is not removed: too few would be left"
 
 
+async def test_who_became_primary_meanwhile_is_not_removed(office: Office) -> None:
+    async def until(check: object) -> object:
+        office.book.cluster = replace(office.book.cluster, departures=())
+        return await office.until(check)
+
+    office.desk = replace(office.desk, until=until)
+    error = await removal(office, 3)
+    assert error.message == "node 3 is not removed: it has become the primary"
+
+
 async def test_a_removal_that_takes_too_long_is_unknown(office: Office) -> None:
     error = await removal(office, 3)
     assert isinstance(error, OutcomeUnknown)

@@ -29,11 +29,13 @@ class Coordinator:
     def __init__(self, office: Office) -> None:
         self.office = office
         self.now_ns = 0
+        self.granting = False
         self.now_ms = NOW_MS
         self.spawned: list[Coroutine[Any, Any, None]] = []
         self.steward = Steward(
             office.book,
             spawn=self.spawned.append,
+            granting=lambda: self.granting,
             clock=lambda: self.now_ns,
             unix_ms=lambda: self.now_ms,
         )
@@ -137,6 +139,19 @@ async def test_a_step_that_was_lost_is_tried_again_a_little_later(
     assert isinstance(office.book.proposed[-1], DropMember)
     said = [getattr(record, "event", "") for record in caplog.records]
     assert "member_step_failed" in said
+
+
+async def test_nobody_is_taken_out_while_a_grant_is_on_its_way(coordinator: Coordinator) -> None:
+    office = coordinator.office
+    office.book.cluster = apply(office.book.cluster, RemoveMember(node_id=2), 90)
+    coordinator.granting = True
+    assert await coordinator.beat()
+    assert office.book.changes == []
+    assert office.book.cluster.departures == (Departure(node_id=2),)
+    coordinator.granting = False
+    coordinator.now_ns += AGAIN_NS
+    await coordinator.settle()
+    assert office.book.cluster.member(2) is None
 
 
 async def test_one_step_at_a_time(coordinator: Coordinator) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ramd.domain.model import ClusterState, Departure, Handover, Invitation, Member, Removal
-from ramd.state.apply import apply, grant_refusal, refusal
+from ramd.state.apply import apply, apply_grant, refusal
 from ramd.state.commands import GrantPayload, RequestHandover
 from ramd.state.member_commands import (
     AdmitMember,
@@ -282,11 +282,18 @@ def test_nobody_is_dropped_whom_nobody_removed(joined: ClusterState) -> None:
     assert "nobody has ordered" in refusal(joined, DropMember(node_id=4))
 
 
-def test_who_leaves_at_once_becomes_no_primary(joined: ClusterState) -> None:
+def test_who_became_primary_after_all_does_not_leave(joined: ClusterState) -> None:
+    """The grant was on its way when the order came: the group holds by it, so the order is void."""
     leaving = apply(joined, RemoveMember(node_id=2), 22)
     ahead = reign(2, 2, parent_timeline=1)
     payload = GrantPayload(reign=ahead, record=joined.decisions[-1])
-    assert grant_refusal(leaving, 2, 2, payload) == "node 2 is being removed"
+    later = apply_grant(leaving, 2, 2, payload, 23)
+    assert later.epoch == 2
+    assert later.departures == ()
+
+
+def test_nobody_asks_for_a_primary_that_is_leaving(joined: ClusterState) -> None:
+    leaving = apply(joined, RemoveMember(node_id=2), 22)
     wanted = RequestHandover(handover=Handover(epoch=1, target=2))
     assert refusal(leaving, wanted) == "node 2 is being removed"
     anybody = RequestHandover(handover=Handover(epoch=1, target=None))
