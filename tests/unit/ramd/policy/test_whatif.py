@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from ramd.domain.decision import ClusterView, GrantTo, Hold, LeaseView
 from ramd.domain.model import ClusterState
+from ramd.policy.explain import candidates
 from ramd.policy.whatif import if_host_lost, if_server_crashed
 from tests.unit.ramd.policy.views import LED, NOW_NS, VIEWS, healthy, heard, member, view
 
@@ -79,3 +80,19 @@ def test_a_primary_that_was_never_heard_is_lost_already() -> None:
 def test_it_always_ends(some: ClusterView) -> None:
     for decision in (if_server_crashed(some), if_host_lost(some)):
         assert (decision is None) == (some.state.reign is None)
+
+
+def test_a_node_that_could_report_is_waited_for_and_then_passed_over() -> None:
+    seen = everyone()
+    mute = replace(
+        seen.heard[2], observation=replace(seen.heard[2].observation, position=None, role=None)
+    )
+    lost = if_host_lost(replace(seen, heard={**seen.heard, 2: mute}))
+    assert lost is not None
+    assert isinstance(lost.action, GrantTo)
+    assert lost.action.node_id == 3
+
+
+def test_nodes_are_judged_as_candidates() -> None:
+    assert [verdict.node_id for verdict in candidates(everyone())] == [2, 3, 1]
+    assert candidates(view(ClusterState(cluster_id="c"))) == ()
