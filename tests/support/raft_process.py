@@ -293,9 +293,9 @@ class Process:
         """The configuration that elected it is the one before its first batch as leader."""
         host, world, log = self.host, self.host.world, self.raft._parts.state.log
         world.counts["elections"] += 1
-        world.watch.emit(
-            Led(host.node, term, log, log.applied.index, host.trail.configs[-1][1], world.disks())
-        )
+        possible = tuple(host.trail.relevant(log.commit))
+        applied, disks = log.applied.index, world.disks()
+        world.watch.emit(Led(host.node, term, log, applied, possible[-1], possible, disks))
 
     def _look_at_progress(self, peer: NodeId) -> None:
         parts, world = self.raft._parts, self.host.world
