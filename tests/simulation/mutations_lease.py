@@ -17,7 +17,7 @@ from pgraft.core.lease import Granter, Holder
 from pgraft.core.raft import Raft
 from pgraft.core.reads import Rounds
 from pgraft.core.state import State
-from pgraft.core.types import NodeId, VoteReply
+from pgraft.core.types import VoteReply
 from tests.simulation.mutations import mutation
 
 
