@@ -544,6 +544,13 @@ class FenceStuck(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsLeft(Event):
+    level = WARNING
+    template = "slots for the members are left as they are, and looked at again: {why}"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStep(Event):
     template = "membership: {step}"
     step: str

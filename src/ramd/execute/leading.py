@@ -108,7 +108,8 @@ async def _slots(work: Work) -> None:
     come to yet."""
     try:
         await work.ports.consensus.read_barrier(timeout_s=work.timing.propose_s)
-    except Unavailable:
+    except Unavailable as error:
+        events.emit(events.SlotsLeft(why=error.message))
         return  # looked at again after `refresh_ms`
     await work.server.ensure_slots(work.ports.others, primary=True)
 
