@@ -55,6 +55,7 @@ class Recovery:
         if self._under_way:
             raise Refused("a recovery is under way already", code="busy")
         _require_confirmation(request, plan)
+        _require_silence(plan)
         self._under_way = True
         begun_ns = self._host.now_ns()
         try:
@@ -216,6 +217,17 @@ def _require_confirmation(request: RecoverRequest, plan: RecoverPlan) -> None:
         )
 
 
+def _require_silence(plan: RecoverPlan) -> None:
+    """Raises Refused if a node of the old group answers that is said to be off."""
+    answering = [node.name for node in plan.lost if node.answers]
+    if answering:
+        raise Refused(
+            f"{', '.join(answering)} answers: it is not off",
+            code="conflict",
+            hint="stop its daemon and its server for good, or recover on it instead",
+        )
+
+
 def plan_of(picture: Snapshot, raft: RaftFacts, now_ns: int) -> RecoverPlan:
     """What a recovery on this node would start from. Pure."""
     me = picture.daemon.node_id
@@ -251,6 +263,7 @@ def _lost(picture: Snapshot, raft: RaftFacts, node_id: int, now_ns: int) -> Lost
         node_id=node_id,
         name=member.name if member is not None else f"node{node_id}",
         voter=node_id in raft.voters or node_id in raft.outgoing,
+        answers=peer is not None and peer.connected,
         contact_age_ms=_age_ms(contact_ns, now_ns),
         seen_age_ms=_age_ms(heard.received_ns if heard is not None else None, now_ns),
         position=_position(picture.state, heard),

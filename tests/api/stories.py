@@ -231,6 +231,7 @@ def recovery(*, done: bool) -> RecoverResult:
             node_id=node,
             name=f"node{node}",
             voter=True,
+            answers=False,
             contact_age_ms=10_000,
             seen_age_ms=10_100,
             position=Position(timeline=1, lsn=Lsn(PRIMARY_LSN)),

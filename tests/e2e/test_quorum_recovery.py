@@ -15,6 +15,7 @@ from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
     Clusters,
+    ask,
     epoch_of,
     make_table,
     primary_of,
@@ -151,6 +152,8 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
     assert (group["voters"], group["has_quorum"]) == (1, True)
     assert group["cluster_id"] == group["group_id"] == data["new_cluster_id"]
     assert group["cluster_status"] == "healthy"
+    slots = "SELECT slot_name FROM pg_replication_slots"
+    wait_for(lambda: ask(cluster, survivor, slots) == [], HEAL_S, "no WAL is kept for the lost")
     cluster.wait_healthy(HEAL_S)
 
     # Both old ones come back at once: a majority of the old group. Each dials the survivor, is told

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from tests.support.cluster_stories import (
 )
 from tests.support.tls_files import Authority, in_days
 from tests.support.wait import wait_for
-from tools import local_cluster
 from tools.local_cluster import LocalCluster
 
 
@@ -56,7 +56,7 @@ def cluster(clusters: Clusters, authority: Authority, files: TlsPaths) -> Iterat
             super().__init__(*where, context=context, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_cluster.http.client, "HTTPConnection", Https)
+        patch.setattr(http.client, "HTTPConnection", Https)
         settings: dict[str, object] = {
             "ssl_enabled": True,
             "ssl_cert_file": files.cert,
@@ -97,6 +97,17 @@ def serial_of(port: int, ca_file: Path) -> str:
         shown = secure.getpeercert()
     assert shown
     return str(shown["serialNumber"])
+
+
+def shows_another(port: int, ca_file: Path, serial: str) -> bool:
+    """New connections are shown another certificate than that one."""
+    return serial_of(port, ca_file) != serial
+
+
+def says(cluster: LocalCluster, node: int, words: str) -> bool:
+    """A node's daemon has said so."""
+    places = (cluster.places.log(node), cluster.places.output(node))
+    return any(words in p.read_text(errors="replace") for p in places if p.exists())
 
 
 def reload(cluster: LocalCluster, node: int) -> None:
@@ -176,15 +187,15 @@ def test_certificates_are_renewed_without_a_restart(
     files.key.write_bytes(Authority(files.ca.parent / "odd").issue("x").key.read_bytes())
     for node in NODES:
         reload(cluster, node)
-        wait_for(lambda n=node: "reload refused" in log(cluster, n), SOON_S, "it is said")
-    assert "does not belong to the certificate" in log(cluster, 1)
+        wait_for(partial(says, cluster, node, "reload refused"), SOON_S, "it is said")
+    assert says(cluster, 1, "does not belong to the certificate")
     assert serial_of(ports[0], authority.file) == before, "the old one is in force"
     files.key.write_bytes(good)
     authority.issue("nodes", not_after=in_days(90))
     for node, port in zip(NODES, ports, strict=True):
         reload(cluster, node)
-        wait_for(lambda n=node: event(cluster, n, "certificate_loaded"), SOON_S, "it is taken")
-        wait_for(lambda p=port: serial_of(p, authority.file) != before, SOON_S, "another is shown")
+        wait_for(partial(event, cluster, node, "certificate_loaded"), SOON_S, "it is taken")
+        wait_for(partial(shows_another, port, authority.file, before), SOON_S, "another is shown")
     cluster.wait_healthy(HEAL_S)
     assert [cluster.processes.postmaster_pid(node) for node in NODES] == servers
     # A daemon that comes back is met with the renewed certificates.
@@ -192,9 +203,3 @@ def test_certificates_are_renewed_without_a_restart(
     cluster.spawn(3)
     cluster.wait_healthy(HEAL_S)
     same_everywhere(cluster, write(cluster, range(11, 21)))
-
-
-def log(cluster: LocalCluster, node: int) -> str:
-    """Everything a node's daemon has said."""
-    places = (cluster.places.log(node), cluster.places.output(node))
-    return "".join(p.read_text(errors="replace") for p in places if p.exists())

@@ -32,6 +32,8 @@ class LostNode:
     node_id: int
     name: str
     voter: bool
+    answers: bool
+    """This daemon has a connection to it now: it is not off."""
     contact_age_ms: int | None
     """Since Raft heard it; None: never by this daemon."""
     seen_age_ms: int | None

@@ -1,5 +1,5 @@
-"""A group of one: its log is shortened, its state is the same at the next start, and the same member
-goes on as another group."""
+"""A group of one: its log is shortened, its state is the same at the next start, and the same
+member goes on as another group."""
 
 from __future__ import annotations
 

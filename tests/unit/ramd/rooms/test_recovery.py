@@ -208,6 +208,20 @@ async def test_exactly_the_other_voters_are_confirmed_off(off: tuple[int, ...]) 
     assert "node1,node2" in error.hint
 
 
+async def test_a_node_that_answers_is_not_off() -> None:
+    """Two of five are left: not a majority, and yet the other one is there."""
+    picture = stories.alone(me=3)
+    assert picture.group is not None
+    assert picture.group.raft is not None
+    facts = picture.group.raft
+    peers = (*facts.peers, *(PeerFacts(node_id=n, connected=n == 4) for n in (4, 5)))
+    five = replace(facts, voters=(1, 2, 3, 4, 5), peers=peers)
+    picture = replace(picture, group=replace(picture.group, raft=five))
+    confirmed = replace(CONFIRMED, confirmed_off=(1, 2, 4, 5))
+    error = await refused(picture, confirmed)
+    assert error.message == "node4 answers: it is not off"
+
+
 async def test_a_learner_only_goes_on_when_that_is_asked_for() -> None:
     picture = stories.alone(me=3)
     assert picture.group is not None
