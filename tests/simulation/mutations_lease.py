@@ -35,7 +35,7 @@ def contact_is_forgotten_at_start(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def contact_is_cleared_with_the_term(patch: pytest.MonkeyPatch) -> None:
-    """A voter that enters a term forgets when it heard the leader of another (C2, silent leader)."""
+    """A voter that enters a term forgets when it heard any leader (C2, silent leader)."""
     reply = Election._reply
 
     def short(self: Election, *, granted: bool) -> VoteReply:
