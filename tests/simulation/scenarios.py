@@ -303,6 +303,22 @@ def m1_a_slow_holder(seed: int) -> None:
     stage.run(2 * stage.ttl_ns)
 
 
+def m1_a_slow_holder_found_out_late(seed: int, late_ns: int) -> None:
+    """As before, but it takes A's daemon a while to notice; the coordinator's clock is fast."""
+    stage = Stage(seed)
+    l1, a, b = _cast(stage)
+    host = stage.group.hosts[a]
+    for node in (l1, b):
+        stage.group.hosts[node].run_clock_at(10_000)
+    stage.just_renewed(host)
+    host.run_clock_at(-83_000)
+    stage.isolate(a)
+    stage.want(b)
+    stage.run(late_ns)
+    host.suspect_clock(True)
+    stage.run(2 * stage.ttl_ns)
+
+
 def m1_a_fast_coordinator(seed: int) -> None:
     """The clock of a new coordinator, and of who votes for it, has long been running 8 % fast."""
     stage = Stage(seed)
