@@ -25,9 +25,12 @@ SELECT slot_name, active, restart_lsn IS NOT NULL, coalesce(wal_status, '') = 'l
 """
 
 EVICT = """
-SELECT pg_terminate_backend(active_pid, 2000)
-  FROM pg_replication_slots WHERE slot_name = {name} AND active_pid IS NOT NULL
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+ WHERE slot_name = {name} AND (active_pid IS NULL OR pg_terminate_backend(active_pid, 2000))
 """
+"""In one statement: the receiver that is turned away is back within a moment."""
+EVICTIONS = 3
+"""How often that is tried at once; it does nothing once the slot is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class Plan:
     drop: tuple[str, ...]
     create: tuple[str, ...]
     evict: tuple[str, ...] = ()
-    """Of those to drop: somebody still streams through them."""
+    """To be dropped although somebody still streams through them."""
 
 
 def plan(have: Iterable[Slot], wanted: Iterable[str], *, primary: bool) -> Plan:
@@ -66,7 +69,7 @@ def plan(have: Iterable[Slot], wanted: Iterable[str], *, primary: bool) -> Plan:
     }
     unwanted = {name for name, slot in slots.items() if name not in names}
     evict = sorted(name for name in unwanted if primary and slots[name].active)
-    drop = sorted({*bad, *evict, *(name for name in unwanted if not slots[name].active)})
+    drop = sorted({*bad, *(name for name in unwanted if not slots[name].active)})
     create = tuple(n for n in names if n not in slots or n in bad)
     return Plan(drop=tuple(drop), create=create, evict=tuple(evict))
 
@@ -82,7 +85,7 @@ async def ensure_slots(session: Session, members: Iterable[int], *, me: int, pri
     todo = plan(have, wanted, primary=primary)
     reserve = "true" if primary else "false"
     statements = [
-        *(EVICT.format(name=literal(name)) for name in todo.evict),
+        *(EVICT.format(name=literal(name)) for name in todo.evict * EVICTIONS),
         *(f"SELECT pg_drop_replication_slot({literal(name)})" for name in todo.drop),
         *(
             f"SELECT pg_create_physical_replication_slot({literal(name)}, {reserve})"
