@@ -335,12 +335,11 @@ def m1_a_fast_coordinator(seed: int) -> None:
 
 
 def m6_a_coordinator_that_stood_still(seed: int) -> None:
-    """A renews all the time, but the coordinator was asleep: the epoch must not move."""
+    """A renews, but the coordinator was asleep: the epoch must not move."""
     stage = Stage(seed)
     l1, _, b = _cast(stage)
     stage.want(b)
-    for node in (l1, b):
-        # The third is asleep too, on the same hypervisor, else it would have taken over.
+    for node in (l1, b):  # the third sleeps on the same hypervisor, else it would take over
         stage.process(node).paused_until = stage.group.now + 2 * stage.ttl_ns
     state = stage.process(l1).raft._parts.state
     stage.run(2 * stage.ttl_ns + MS // 2)
