@@ -111,7 +111,8 @@ def parse(argv: list[str] | None = None) -> Plan:
     parser.add_argument("--quick", action="store_true", help="a smoke run: the figures say nothing")
     chosen = parser.parse_args(argv)
     if chosen.quick:
-        chosen.rounds, chosen.freeze_s, chosen.agent_freeze_s, chosen.floor_runs = 1, 8.0, 8.0, 2
+        chosen.rounds, chosen.freeze_s, chosen.agent_freeze_s = 1, 8.0, 8.0
+        chosen.floor_runs = min(chosen.floor_runs, 2)
     if chosen.rounds < 1 or chosen.floor_runs < 0:
         parser.error("at least one round, and not fewer than no run of the floor")
     if chosen.synchronous and set(chosen.stacks) & set(OURS) and not ramd_knows_synchronous():
