@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak fuzz pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -10,6 +10,7 @@ CODE := src tests tools $(wildcard bench)
 FAST := tests/unit $(wildcard tests/scenarios)
 JOBS := 2
 MINUTES := 10
+SECONDS := 60
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -71,6 +72,9 @@ bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+fuzz: setup ## damaged bytes at everything that reads from the peer port, for SECONDS= seconds
+	$(BIN)/python -m tools.fuzz_wire --seconds $(SECONDS) --seed $$RANDOM
 
 pins: setup ## resolve requirements/*.txt again, within pyproject.toml
 	$(BIN)/python -m venv --clear .cache/pins

@@ -1,8 +1,8 @@
 """How a group comes to be: from blank members with one list to a group that may vote, once.
 
 Lives here: the founding, step by step, safe against a crash of any member at any step. Must not
-live here: Raft, the proof of identity (`pgraft.net.hello`), what is founded on top of the group.
-Start reading at `Forming.form`.
+live here: Raft, the proof of identity (`pgraft.net.handshake`), what is founded on top of the
+group, how a member joins later (`pgraft.joining`). Start reading at `Forming.form`.
 
     lowest node id                                 every other
     blank, linked to all, all blank                blank
@@ -32,9 +32,8 @@ from pgraft.core.types import NodeId
 from pgraft.identity import FoundingMember, FoundingRecord, Identity, Stage, list_digest
 from pgraft.net.channel import CallRefused, Channel, PeerError
 from pgraft.net.transport import Peer, Refusal
-from pgraft.storage import identity_file, wal
+from pgraft.storage import identity_file
 from pgraft.storage.disk import Disk, StorageError
-from pgraft.storage.segment import Owner
 
 _LOG = logging.getLogger("pgraft.forming")
 _FOUND: Final = "pgraft.found"
@@ -216,11 +215,8 @@ class Forming:
         )
 
     def _start(self) -> None:
+        self._store(identity_file.started(self._disk, self._identity))
         identity = self._identity
-        owner = Owner(cluster_id=identity.cluster_id, node=identity.node, uuid=identity.uuid)
-        if not wal.exists(self._disk):  # there is one if a crash came between these two steps
-            wal.create(self._disk, owner)
-        self._store(replace(identity, stage=Stage.STARTED))
         _LOG.info("cluster %s formed, id %s", identity.cluster_name, identity.cluster_id)
 
     def _store_record(self, record: FoundingRecord) -> None:

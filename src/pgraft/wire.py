@@ -1,13 +1,19 @@
 """Frames between members: values to bytes and back, and nothing else.
 
-Lives here: the frame format, its version, its size limits, and the splitter that cuts a byte stream
-into frames. Must not live here: sockets, the hello (`pgraft.net.hello`), queues, decisions.
-Start reading at `encode` and `FrameDecoder`.
+Lives here: the frame format, its version, its size limits, the splitter that cuts a byte stream
+into frames, and the parts that long frames travel in. Must not live here: sockets, the hello
+(`pgraft.net.hello`), queues, decisions.
+Start reading at `encode`, `FrameDecoder` and `Assembly`.
 
 A frame is a 4-byte big-endian length of what follows, one byte of version, one byte of tag, and
-msgpack. Tags below 64 are the core's messages, at most `CONTROL_BYTES_MAX` each; the others carry
-what the application sends beside Raft, at most `APPLICATION_BYTES_MAX`. The sender is the
-authenticated peer of the connection, so no frame names it.
+msgpack. Tags below 64 are the core's messages, at most `CONTROL_BYTES_MAX` each, a snapshot at most
+`SNAPSHOT_BYTES_MAX`; the others carry what the application sends beside Raft, at most
+`APPLICATION_BYTES_MAX`. The sender is the authenticated peer of the connection, so no frame names
+it.
+
+A frame longer than `PART_BYTES_MAX` travels as parts: frames of their own tag, each with its offset
+in the long one and that one's length, in order, and one long frame at a time. Whole frames may come
+between the parts.
 
 Fields unknown to the receiver are skipped and missing ones take their default, so a field may be
 added with a default without a new version; everything else needs one.
@@ -42,8 +48,15 @@ from pgraft.core.types import (
 VERSION: Final = 1
 CONTROL_BYTES_MAX: Final = 1 << 20
 """Longest frame of a Raft message, without its length prefix."""
+SNAPSHOT_BYTES_MAX: Final = 4 << 20
+"""Longest InstallSnapshot: a megabyte of the host's state, and at worst as many sessions and their
+serials as the core remembers."""
 APPLICATION_BYTES_MAX: Final = 4 << 20
 """Longest application frame, without its length prefix."""
+BODY_BYTES_MAX: Final = max(SNAPSHOT_BYTES_MAX, APPLICATION_BYTES_MAX)
+"""Longest of all frames, without its length prefix."""
+PART_BYTES_MAX: Final = 64 << 10
+"""Longest frame that travels whole, length prefix included, and most bytes one part carries."""
 PAYLOAD_BYTES_MAX: Final = APPLICATION_BYTES_MAX - 1024
 """Longest payload an application frame can carry, whatever its method name."""
 ENTRY_BYTES_MAX: Final = 512 << 10
@@ -55,6 +68,8 @@ TEXT_CHARS_MAX: Final = 500
 
 _LENGTH = Struct(">I")
 _HEADER = Struct(">IBB")
+_PART = Struct(">IBBII")  # length, version, tag, offset, length of the whole body
+_OFFSETS = Struct(">II")
 _FIRST_APPLICATION_TAG: Final = 64
 
 
@@ -123,10 +138,15 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODERS: Final[dict[int, msgspec.msgpack.Decoder[Frame]]] = {
     tag: msgspec.msgpack.Decoder(kind) for kind, tag in _TAGS.items()
 }
-_BULK: Final = (Append, Cast, Call)
+_BULK: Final = (Append, InstallSnapshot, Cast, Call)
+_PART_TAG: Final = 32
+TRAVELLING_BYTES_MAX: Final = PART_BYTES_MAX + _PART.size
+"""Longest body that arrives at once: what a decoder of frames and parts must accept."""
 
 
 def _limit(tag: int) -> int:
+    if tag == _TAGS[InstallSnapshot]:
+        return SNAPSHOT_BYTES_MAX
     return CONTROL_BYTES_MAX if tag < _FIRST_APPLICATION_TAG else APPLICATION_BYTES_MAX
 
 
@@ -164,7 +184,7 @@ def decode(body: bytes) -> Frame:
 
 
 def is_bulk(frame: Frame) -> bool:
-    """Whether other frames may overtake it: an append that carries entries, casts and calls."""
+    """Whether others may overtake it: an append with entries, a snapshot, casts and calls."""
     if isinstance(frame, Append):
         return bool(frame.entries)
     return isinstance(frame, _BULK)
@@ -194,7 +214,7 @@ class FrameDecoder:
 
     __slots__ = ("_buffer", "_bytes_max")
 
-    def __init__(self, bytes_max: int = APPLICATION_BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int = BODY_BYTES_MAX) -> None:
         self._buffer = bytearray()
         self._bytes_max = bytes_max
 
@@ -220,3 +240,53 @@ class FrameDecoder:
     def set_limit(self, bytes_max: int) -> None:
         """Raise or lower the bound for what comes next (a hello is held shorter than a frame)."""
         self._bytes_max = bytes_max
+
+
+def part(data: bytes, sent: int) -> tuple[bytes, int]:
+    """The next part of one encoded frame of which `sent` bytes have left, and how many have then.
+
+    `sent` begins at 0; when it is the length of `data`, this was the last part.
+    """
+    offset = max(0, sent - _LENGTH.size)
+    total = len(data) - _LENGTH.size
+    chunk = memoryview(data)[_LENGTH.size + offset :][:PART_BYTES_MAX]
+    length = _PART.size - _LENGTH.size + len(chunk)
+    header = _PART.pack(length, VERSION, _PART_TAG, offset, total)
+    return header + chunk, _LENGTH.size + offset + len(chunk)
+
+
+class Assembly:
+    """Puts parts together again; holds at most one frame of `BODY_BYTES_MAX`, and only what came.
+
+    After a WireError the stream is out of step: close the connection.
+    """
+
+    __slots__ = ("_received", "_total")
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._total = 0
+
+    def take(self, body: bytes) -> bytes | None:
+        """The body that is whole with this one: itself, or what its parts make; None: more to come.
+
+        Raises WireError for a part that does not continue what came before.
+        """
+        if len(body) < _HEADER.size - _LENGTH.size or body[1] != _PART_TAG:
+            return body
+        if len(body) <= _PART.size - _LENGTH.size or body[0] != VERSION:
+            raise WireError("a part without content, or of another version")
+        offset, total = _OFFSETS.unpack_from(body, _HEADER.size - _LENGTH.size)
+        chunk = memoryview(body)[_PART.size - _LENGTH.size :]
+        known = self._total if self._received else total
+        if offset != len(self._received) or total != known or offset + len(chunk) > total:
+            raise WireError(f"a part at {offset} of {total}, after {len(self._received)} bytes")
+        if total > BODY_BYTES_MAX:
+            raise WireError(f"parts of a frame of {total} bytes, limit {BODY_BYTES_MAX}")
+        self._total = total
+        self._received += chunk
+        if len(self._received) < total:
+            return None
+        whole = bytes(self._received)
+        self._received = bytearray()
+        return whole

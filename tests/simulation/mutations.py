@@ -12,7 +12,7 @@ import pytest
 
 from pgraft.core import messages
 from pgraft.core.election import Election
-from pgraft.core.lease import Granter, Holder
+from pgraft.core.lease import Dating, Granter, Holder
 from pgraft.core.log import RaftLog
 from pgraft.core.outbox import Outbox
 from pgraft.core.quorum import committed_index
@@ -50,7 +50,7 @@ def commit_counts_old_terms(patch: pytest.MonkeyPatch) -> None:
         log = self._state.log
         acked: dict[NodeId, int] = {peer: p.match for peer, p in self.progress.items()}
         acked[self._state.me.node] = log.writes.stable
-        return log.commit_to(Index(committed_index(log.config, acked)))
+        return log.commit_to(Index(committed_index(log.configs.effective, acked)))
 
     patch.setattr(Replication, "advance_commit", advance_commit)
 
@@ -158,7 +158,7 @@ def votes_counted_by_message(patch: pytest.MonkeyPatch) -> None:
         if won or reply.pre or not reply.granted or self._state.role is not Role.CANDIDATE:
             return won
         self._votes[stranger] = True
-        return sum(self._votes.values()) > len(self._state.log.config.voters) // 2
+        return sum(self._votes.values()) > len(self._state.config.voters) // 2
 
     patch.setattr(Election, "on_reply", by_message)
 
@@ -241,9 +241,9 @@ def new_coordinator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     """A new coordinator moves the epoch as if it knew that nobody held a lease."""
     elected = Granter.elected
 
-    def hasty(self: Granter) -> None:
-        elected(self)
-        self._since_ns = 0
+    def hasty(self: Granter, contacts: Dating) -> None:
+        elected(self, contacts)
+        self._dating = Dating(since_ns=0)
 
     patch.setattr(Granter, "elected", hasty)
 
@@ -251,7 +251,7 @@ def new_coordinator_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def epoch_moves_too_early(patch: pytest.MonkeyPatch) -> None:
     """The coordinator does not wait for the lease to run out."""
-    patch.setattr(Granter, "_wait_ns", lambda self, grant: grant.ttl_ns // 2)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns // 2)
 
 
 @mutation
@@ -286,7 +286,7 @@ def drift_is_forgotten(patch: pytest.MonkeyPatch) -> None:
             self.deadline_ns = max(self.deadline_ns, reply.sent_at_ns + reply.ttl_ns)
 
     patch.setattr(Holder, "on_reply", full)
-    patch.setattr(Granter, "_wait_ns", lambda self, grant: grant.ttl_ns)
+    patch.setattr(Granter, "_wait_ns", lambda self, ttl_ns: ttl_ns)
 
 
 @mutation

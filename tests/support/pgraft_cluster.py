@@ -18,14 +18,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from pgraft.core.types import NO_NODE, Entry, EntryKind, NodeId, Role, Timing
+import msgspec
+
+from pgraft.core.types import (
+    NO_NODE,
+    Config,
+    Entry,
+    EntryKind,
+    NodeId,
+    Role,
+    Snapshot,
+    Timing,
+)
 from pgraft.forming import Forming
-from pgraft.identity import Founder, Identity
+from pgraft.identity import Founder, Identity, JoinRequest
+from pgraft.joining import Joining, JoinTarget
+from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
 from pgraft.net.memory import MemoryNetwork
 from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
+from pgraft.net.tls import TlsFiles
 from pgraft.net.transport import Transport
-from pgraft.node import Hooks, Node, NodeOptions, open_node
+from pgraft.node import Hooks, Node, NodeOptions, SnapshotOptions, open_node
 from pgraft.storage.disk import DirectoryLock, Disk, OsDisk
 from pgraft.storage.identity_file import load_or_create
 from tests.support.ports import free_port_block
@@ -38,6 +52,8 @@ FAST = Timing(
     lease_ttl_ns=1_000_000_000,
 )
 DEADLINE_S = 20.0
+NAME_BYTES = 64
+"""What a member that takes snapshots remembers of a command, so that its state stays small."""
 
 
 @dataclass(slots=True)
@@ -49,9 +65,16 @@ class Settings:
     founders: tuple[Founder, ...]
     cluster_name: str = "test"
     secret: bytes = SECRET
+    tls: TlsFiles | None = None
     timing: Timing = FAST
     wrap_disk: Callable[[Disk], Disk] = field(default=lambda disk: disk)
     seed: int = 0
+    snapshots: SnapshotOptions | None = None
+    """When snapshots are taken; None: never, and the log is never shortened."""
+    admit: Callable[[JoinRequest], str] | None = None
+    freezes: bool = False
+    join: JoinTarget | None = None
+    """Ask to be admitted instead of forming a group."""
 
 
 class Member:
@@ -60,32 +83,57 @@ class Member:
     def __init__(self, settings: Settings, network: MemoryNetwork | None) -> None:
         self.settings = settings
         self.commands: list[bytes] = []
+        self.configs: list[Config] = []
         self.entries: list[Entry] = []
         self.failures: list[BaseException] = []
         self.lock = DirectoryLock(settings.directory)
         self.disk = settings.wrap_disk(OsDisk(settings.directory))
+        self.started: Node | None = None
+        self._network = network
+        self._channel: Channel | None = None
+        self._task: asyncio.Task[None] | None = None
         try:
             identity = load_or_create(
                 self.disk, settings.node, settings.cluster_name, settings.founders
             )
-            self.channel = Channel(settings.node, _transport(settings, identity, network))
-            self.forming = Forming(self.disk, identity, self.channel)
+            if settings.join is None:
+                self._channel = Channel(settings.node, _transport(settings, identity, network))
+                self._way: Forming | Joining = Forming(self.disk, identity, self.channel)
+            else:
+                asker = network or TcpAsker(settings.secret)
+                rng = random.Random(settings.seed)
+                self._way = Joining(self.disk, identity, settings.join, asker, rng)
         except BaseException:
             self.lock.release()
             raise
-        self.started: Node | None = None
-        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def channel(self) -> Channel:
+        """Its end of the peer network; one that joins has none before it was admitted."""
+        assert self._channel is not None, self.waits_for()
+        return self._channel
+
+    @property
+    def forming(self) -> Forming:
+        """How the group is formed; of a founder only."""
+        assert isinstance(self._way, Forming)
+        return self._way
+
+    def waits_for(self) -> str:
+        """How far it has come in forming or joining a group, for people."""
+        return self._way.status().text()
 
     @property
     def node(self) -> Node:
         """The running node; a member that still forms has none."""
-        assert self.started is not None, self.forming.status().text()
+        assert self.started is not None, self.waits_for()
         return self.started
 
     async def start(self) -> None:
         """Open the transport and begin to form; does not wait until it is formed."""
         try:
-            await self.channel.start()
+            if self._channel is not None:
+                await self._channel.start()
         except BaseException:
             self.lock.release()
             raise
@@ -102,19 +150,36 @@ class Member:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self.channel.close()
+        if self._channel is not None:
+            await self._channel.close()
         if self.started is not None:
             await self.started.stop()
         self.lock.release()
 
     async def _run(self) -> None:
-        identity = await self.forming.form()
+        if isinstance(self._way, Forming):
+            identity = await self._way.form()
+        else:
+            identity = await self._way.join()
+            transport = _transport(self.settings, identity, self._network)
+            self._channel = Channel(self.settings.node, transport)
+            await self._channel.start()
         options = NodeOptions(
             timing=self.settings.timing,
             rng=random.Random(self.settings.seed * 1000 + self.settings.node),
             boot=random.SystemRandom().getrandbits(62),
+            snapshots=self.settings.snapshots or SnapshotOptions(),
+            freezes=self.settings.freezes,
         )
-        hooks = Hooks(apply=self._apply, on_failed=self.failures.append)
+        shortens = self.settings.snapshots is not None
+        hooks = Hooks(
+            apply=self._apply,
+            snapshot=self._snapshot if shortens else None,
+            restore=self._restore if shortens else None,
+            on_config=self.configs.append,
+            admit=self.settings.admit,
+            on_failed=self.failures.append,
+        )
         node = open_node(self.disk, identity, self.channel, hooks, options)
         node.start()
         self.started = node
@@ -122,17 +187,26 @@ class Member:
     def _apply(self, entry: Entry) -> None:
         self.entries.append(entry)
         if entry.kind is EntryKind.COMMAND:
-            self.commands.append(entry.data)
+            shortens = self.settings.snapshots is not None
+            self.commands.append(entry.data[:NAME_BYTES] if shortens else entry.data)
+
+    def _snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.commands)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.commands[:] = msgspec.msgpack.decode(snapshot.data, type=list[bytes])
 
 
 def _transport(settings: Settings, identity: Identity, network: MemoryNetwork | None) -> Transport:
     if network is not None:
         return network.transport(identity)
-    own = next(f.address for f in settings.founders if f.node == settings.node)
+    founders = settings.founders if identity.record is None else identity.record.founders()
+    own = next(f.address for f in founders if f.node == settings.node)
     options = TcpOptions(
         listen=parse_address(own),
-        peers=addresses(settings.founders, settings.node),
+        peers=addresses(founders, settings.node),
         secret=settings.secret,
+        tls=settings.tls,
     )
     return TcpTransport(identity, options, random.Random(settings.seed))
 
@@ -148,6 +222,7 @@ class Cluster:
         network: MemoryNetwork | None = None,
         timing: Timing = FAST,
         seed: int = 0,
+        snapshots: SnapshotOptions | None = None,
     ) -> None:
         self.network = network
         self.members: dict[NodeId, Member] = {}
@@ -163,9 +238,11 @@ class Cluster:
                 founders=founders,
                 timing=timing,
                 seed=seed,
+                snapshots=snapshots,
             )
             for founder in founders
         }
+        self._directory = directory
 
     async def __aenter__(self) -> Cluster:
         return self
@@ -190,6 +267,22 @@ class Cluster:
         self.members[node] = member
         return member
 
+    async def invite(self, number: int, token: bytes = b"token") -> Member:
+        """Start a blank member that asks all founders in turn to be admitted."""
+        node = NodeId(number)
+        like = next(iter(self.settings.values()))
+        port = free_port_block(1)[0] if self.network is None else 7000 + number
+        seeds = tuple(parse_address(founder.address) for founder in like.founders)
+        self.settings[node] = replace(
+            like,
+            node=node,
+            directory=self._directory / f"node{number}",
+            founders=(),
+            wrap_disk=lambda disk: disk,
+            join=JoinTarget(seeds=seeds, address=f"127.0.0.1:{port}", token=token),
+        )
+        return await self.start(number)
+
     async def stop(self, number: int) -> None:
         """End one member without a word, as a killed process would."""
         await self.members.pop(NodeId(number)).stop()
@@ -206,8 +299,7 @@ class Cluster:
         await wait_for_async(
             lambda: all(m.started is not None or m.crashed() for m in self.members.values()),
             DEADLINE_S,
-            "every member has formed: "
-            + " | ".join(m.forming.status().text() for m in self.members.values()),
+            "every member has formed: " + " | ".join(m.waits_for() for m in self.members.values()),
         )
         for member in self.members.values():
             crashed = member.crashed()

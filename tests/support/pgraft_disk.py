@@ -56,13 +56,14 @@ class MemoryDisk:
     def __init__(self) -> None:
         self.files: dict[str, _Content] = {}
         self.fail_at: Callable[[str], bool] = lambda kind: False
+        self.error = errno.EIO
         self.steps: list[str] = []
 
     def step(self, kind: str) -> None:
-        """Account for one step of `kind` (write, sync, replace)."""
+        """Account for one step of `kind` (write, sync, replace, rename, remove)."""
         self.steps.append(kind)
         if self.fail_at(kind):
-            raise OSError(errno.EIO, "injected")
+            raise OSError(self.error, "injected")
 
     def where(self, name: str) -> str:
         return f"/memory/{name}"
@@ -83,6 +84,20 @@ class MemoryDisk:
     def replace(self, name: str, data: bytes) -> None:
         self.step("replace")
         self.files[name] = _Content(bytearray(data))
+
+    def rename(self, name: str, new: str) -> None:
+        self.step("rename")
+        self.files[new] = self.files.pop(name)
+
+    def remove(self, name: str) -> None:
+        self.step("remove")
+        self.files.pop(name, None)
+
+    def copy(self) -> MemoryDisk:
+        """Another disk with the same files, as a reader sees them now."""
+        other = MemoryDisk()
+        other.files = {name: _Content(content.seen()) for name, content in self.files.items()}
+        return other
 
     def crash(self, keep: Sequence[bool], keep_bytes: int | None = None) -> None:
         """Power loss: of the unsynced sectors only those with a true `keep` (repeated) survive.
@@ -131,6 +146,12 @@ class CountingDisk:
 
     def replace(self, name: str, data: bytes) -> None:
         self.disk.replace(name, data)
+
+    def rename(self, name: str, new: str) -> None:
+        self.disk.rename(name, new)
+
+    def remove(self, name: str) -> None:
+        self.disk.remove(name)
 
     def open(self, name: str) -> DiskFile:
         return CountingFile(self.disk.open(name), self.syncs)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pgraft.core.config import founding
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
+    Change,
     Config,
-    CoreEvent,
     Entry,
     EntryKind,
     Grant,
@@ -24,47 +24,21 @@ from pgraft.core.types import (
     NodeId,
     Outgoing,
     ProposalRefused,
-    ReadDone,
-    Ready,
     Recovered,
     Role,
+    Snapshot,
     Status,
     Term,
     Timing,
 )
-from tests.support.raft_show import show_entry, show_message
+from tests.support.raft_member import Letter, Member
+from tests.support.raft_show import show_entry
 from tests.support.raft_store import Image
 
 MS = 1_000_000
 START_NS = 1_000_000 * MS
 TIMING = Timing()
 PASSES_MAX = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A message on its way."""
-
-    sender: NodeId
-    to: NodeId
-    message: Message
-
-    def __str__(self) -> str:
-        return f"{self.sender}->{self.to} {show_message(self.message)}"
-
-
-@dataclass(slots=True, kw_only=True)
-class Member:
-    """One node: its core, its disk, and what came out."""
-
-    raft: Raft
-    disk: Image
-    boot: int
-    unsynced: list[Ready] = field(default_factory=list)
-    applied: list[Entry] = field(default_factory=list)
-    reads: list[ReadDone] = field(default_factory=list)
-    events: list[CoreEvent] = field(default_factory=list)
-    released_epoch: int = 0
 
 
 class Lab:
@@ -85,10 +59,12 @@ class Lab:
         self.held: set[int] = set()
         self.trace: list[str] = []
         self.members: dict[int, Member] = {}
+        self.since: dict[int, Index] = {}
         for node in sorted((*voters, *learners)):
             disk = Image()
             if logs is not None and node in logs:
-                disk = Image(logs[node].hard_state, list(logs[node].entries))
+                found = logs[node]
+                disk = Image(found.hard_state, list(found.entries), found.snapshot)
             self._boot(node, disk)
 
     def __getitem__(self, node: int) -> Raft:
@@ -191,9 +167,11 @@ class Lab:
             if ready is None:
                 return
             self._post(node, ready.send_now)
+            if ready.snapshot is not None:
+                member.restore(ready.snapshot)
             for entry in ready.committed:
                 self.trace.append(f"{node}: applies {show_entry(entry)}")
-            member.applied.extend(ready.committed)
+                member.apply(entry)
             member.reads.extend(ready.reads)
             member.events.extend(ready.events)
             for read in ready.reads:
@@ -240,6 +218,28 @@ class Lab:
             disk = self.crash(node)
         self._boot(node, disk, released_epoch)
 
+    # -- membership and snapshots
+
+    def join(self, node: int, *, since: int = 0) -> None:
+        """A blank node starts that knows the founding list and is to be admitted."""
+        self.since[node] = Index(since)
+        self._boot(node, Image())
+
+    def change(self, node: int, change: Change) -> tuple[Term, Index]:
+        """The leader changes the configuration; nothing is delivered yet."""
+        position = self[node].change(change, self.now)
+        self.pump(node)
+        return position
+
+    def compact(self, node: int) -> Snapshot:
+        """A node keeps a snapshot of what it has applied, and forgets what it stands for."""
+        member = self.members[node]
+        snapshot = member.raft.snapshot(b"\n".join(member.state))
+        member.disk.compact(snapshot)
+        member.raft.compacted(snapshot, self.now)
+        self.pump(node)
+        return snapshot
+
     # -- shortcuts
 
     def elect(self, node: int) -> None:
@@ -265,6 +265,11 @@ class Lab:
         """The leader grants an epoch; nothing is delivered yet."""
         grant = Grant(holder=NodeId(holder), epoch=epoch, ttl_ns=ttl_ms * MS)
         self[node].propose_grant(grant, self.now)
+        self.pump(node)
+
+    def change_ttl(self, node: int, epoch: int, ttl_ms: int) -> None:
+        """The leader changes how long renewals last; nothing is delivered yet."""
+        self[node].change_ttl(epoch, ttl_ms * MS, self.now)
         self.pump(node)
 
     def renew(self, node: int) -> None:
@@ -312,7 +317,7 @@ class Lab:
 
     def commands(self, node: int) -> list[bytes]:
         """Commands a node applied, in order."""
-        return [entry.data for entry in self.members[node].applied if entry.data]
+        return list(self.members[node].state)
 
     def _post(self, node: int, letters: Iterable[Outgoing]) -> None:
         self.letters.extend(Letter(NodeId(node), x.to, x.message) for x in letters)
@@ -321,14 +326,18 @@ class Lab:
         boot = 1000 * node + len(self.trace)
         raft = Raft(
             NodeId(node),
-            Recovered(hard_state=disk.hard_state, entries=tuple(disk.entries), config=self.config),
+            disk.recovered(self.config),
             self.timing,
             random.Random(node),
             self.now,
             boot=boot,
             released_epoch=released_epoch,
+            since=self.since.get(node, Index(0)),
         )
-        self.members[node] = Member(raft=raft, disk=disk, boot=boot, released_epoch=released_epoch)
+        member = Member(raft=raft, disk=disk, boot=boot, released_epoch=released_epoch)
+        self.members[node] = member
+        if disk.snapshot is not None:
+            member.restore(disk.snapshot)
         self.pump(node)
 
 

@@ -10,9 +10,12 @@ Start reading at `play`; the verbs are the functions below `_VERBS`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from pgraft.core.types import ProposalRefused
-from tests.support.raft_lab import MS, START_NS, Lab, Letter, recovered
+from pgraft.core.config import describe
+from pgraft.core.types import Index, ProposalRefused
+from tests.support.raft_lab import MS, START_NS, Lab, recovered
+from tests.support.raft_member import Letter, changed
 from tests.support.raft_show import show_entry
 from tests.support.raft_store import Image
 
@@ -157,6 +160,57 @@ def _lease(story: Story, words: list[str]) -> None:
             lab.trace.append(f"{node}: may move it in {(movable - lab.now) // MS} ms")
 
 
+def _ttl(story: Story, words: list[str]) -> None:
+    """ttl n epoch ms: coordinator n changes how long renewals of an epoch last."""
+    node, epoch, ttl_ms = (int(word) for word in words)
+    story.lab.change_ttl(node, epoch, ttl_ms)
+
+
+def _suspect(story: Story, words: list[str]) -> None:
+    """suspect n [off]: the host of n finds its clock to run off, or sound again."""
+    lab, node = story.lab, int(words[0])
+    lab[node].clock_suspect("off" not in words, lab.now)
+    lab.pump(node)
+
+
+def _join(story: Story, words: list[str]) -> None:
+    """join n [since]: a blank member n starts, admitted at index `since` if told."""
+    story.lab.join(int(words[0]), since=int(words[1]) if len(words) > 1 else 0)
+
+
+def _change(story: Story, words: list[str]) -> None:
+    """change n [add:4,5] [promote:4] [demote:3] [remove:2]: leader n changes the membership."""
+    wanted = {}
+    for word in words[1:]:
+        kind, _, nodes = word.partition(":")
+        wanted[kind] = [int(node) for node in nodes.split(",")]
+    story.lab.change(int(words[0]), changed(**wanted))
+
+
+def _compact(story: Story, words: list[str]) -> None:
+    """compact n: n keeps a snapshot of what it applied, and forgets what it stands for."""
+    taken = story.lab.compact(int(words[0]))
+    story.lab.trace.append(f"{words[0]}: snapshot at {taken.term}/{taken.index}")
+
+
+def _fill(story: Story, words: list[str]) -> None:
+    """fill n count: leader n commits that many commands; told in one line."""
+    lab, node = story.lab, int(words[0])
+    for number in range(int(words[1])):
+        lab.propose(node, b"%d" % number)
+        lab.settle()
+    lab.trace[:] = [f"{node}: commit {lab.status(node).commit}"]
+
+
+def _config(story: Story, words: list[str]) -> None:
+    """config: the configuration in effect on every node, and whether it is committed."""
+    lab = story.lab
+    for node in sorted(lab.members):
+        status = lab.status(node)
+        how = "" if status.config == status.committed_config else " (not committed)"
+        lab.trace.append(f"{node}: {describe(status.config)}{how}")
+
+
 def _read(story: Story, words: list[str]) -> None:
     """read n context: a linearizable read at n."""
     story.lab.read(int(words[0]), int(words[1]))
@@ -193,10 +247,15 @@ def _heal(story: Story, words: list[str]) -> None:
 
 
 def _drop(story: Story, words: list[str]) -> None:
-    """drop [a->b]: lose what is under way."""
-    lost = [x for x in story.lab.letters if not words or f"{x.sender}->{x.to}" in words]
-    story.lab.letters = [x for x in story.lab.letters if x not in lost]
-    story.lab.trace.extend(f"lost {letter}" for letter in lost)
+    """drop [a->b] [Append]: lose what is under way, all of it, one way, or one kind."""
+    lab = story.lab
+    lost = [
+        x
+        for x in lab.letters
+        if not words or {f"{x.sender}->{x.to}", type(x.message).__name__} & set(words)
+    ]
+    lab.letters = [x for x in lab.letters if x not in lost]
+    lab.trace.extend(f"lost {letter}" for letter in lost)
 
 
 def _keep(story: Story, words: list[str]) -> None:
@@ -230,9 +289,29 @@ def _crash(story: Story, words: list[str]) -> None:
 
 
 def _start(story: Story, words: list[str]) -> None:
-    """start n: n starts again from its disk."""
+    """start n [released e]: n starts again from its disk, where its host had stored a release."""
     node = int(words[0])
-    story.lab.restart(node, story.disks.pop(node))
+    epoch = int(words[2]) if len(words) > 2 else 0
+    story.lab.restart(node, story.disks.pop(node), released_epoch=epoch)
+
+
+def _setback(story: Story, words: list[str]) -> None:
+    """setback n last: n starts from a copy of its disk that ends at index `last`."""
+    node, last = int(words[0]), int(words[1])
+    disk = story.lab.crash(node).copy()
+    del disk.entries[last:]
+    disk.hard_state = replace(disk.hard_state, commit=Index(min(disk.hard_state.commit, last)))
+    story.lab.restart(node, disk)
+
+
+def _sleep(story: Story, words: list[str]) -> None:
+    """sleep ms: time passes while everybody stands still."""
+    story.lab.now += int(words[0]) * MS
+
+
+def _tick(story: Story, words: list[str]) -> None:
+    """tick n: n's timer fires."""
+    story.lab.tick(int(words[0]))
 
 
 def _status(story: Story, words: list[str]) -> None:
@@ -277,6 +356,13 @@ _VERBS: dict[str, Verb] = {
     "release": _release,
     "seal": _seal,
     "lease": _lease,
+    "ttl": _ttl,
+    "suspect": _suspect,
+    "join": _join,
+    "change": _change,
+    "compact": _compact,
+    "fill": _fill,
+    "config": _config,
     "read": _read,
     "transfer": _transfer,
     "link": _link,
@@ -290,6 +376,9 @@ _VERBS: dict[str, Verb] = {
     "sync": _sync,
     "crash": _crash,
     "start": _start,
+    "setback": _setback,
+    "sleep": _sleep,
+    "tick": _tick,
     "status": _status,
     "log": _log,
     "time": _time,

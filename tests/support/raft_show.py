@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pgraft.core.config import describe
 from pgraft.core.types import (
     Append,
     AppendReply,
@@ -12,6 +13,7 @@ from pgraft.core.types import (
     EntryKind,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     Message,
     ReadReply,
     ReadRequest,
@@ -32,6 +34,10 @@ def show_entry(entry: Entry) -> str:
         return f"{where} grant epoch {entry.grant.epoch} to {entry.grant.holder}"
     if entry.kind is EntryKind.COMMAND:
         return f"{where} {entry.data.decode(errors='replace')!r}"
+    if entry.config is not None:
+        return f"{where} config: {describe(entry.config)}"
+    if entry.ttl is not None:
+        return f"{where} ttl of epoch {entry.ttl.epoch} {entry.ttl.ttl_ns // 1_000_000} ms"
     return f"{where} {entry.kind.name.lower()}"
 
 
@@ -59,7 +65,8 @@ def _vote_request(m: VoteRequest) -> str:
 
 def _vote_reply(m: VoteReply) -> str:
     kind = "PreVoteReply" if m.pre else "VoteReply"
-    return f"{kind} t{m.term} {'yes' if m.granted else 'no'}"
+    suspect = ", clock suspect" if m.suspect else ""
+    return f"{kind} t{m.term} {'yes' if m.granted else 'no'}{suspect}"
 
 
 def _renew_reply(m: RenewReply) -> str:
@@ -74,6 +81,7 @@ _SHOW: dict[type, Callable[[Any], str]] = {
     VoteReply: _vote_reply,
     Heartbeat: lambda m: f"Heartbeat t{m.term} round {m.round} commit {m.commit}",
     HeartbeatReply: lambda m: f"HeartbeatReply t{m.term} round {m.round}",
+    InstallSnapshot: lambda m: f"InstallSnapshot t{m.term} {m.snapshot.term}/{m.snapshot.index}",
     TimeoutNow: lambda m: f"TimeoutNow t{m.term}",
     ReadRequest: lambda m: f"ReadRequest t{m.term}",
     ReadReply: lambda m: f"ReadReply t{m.term} at {m.index}",

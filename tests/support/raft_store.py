@@ -10,31 +10,81 @@ import random
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgraft.core.types import Config, Entry, HardState, NodeId, Ready, Recovered, Term
+from pgraft.core.types import (
+    Config,
+    Entry,
+    HardState,
+    Index,
+    NodeId,
+    Ready,
+    Recovered,
+    Snapshot,
+    Term,
+)
 
 
 @dataclass(slots=True)
 class Image:
-    """What a disk holds: the log and the hard state."""
+    """What a disk holds: a snapshot or none, the log that follows it, the hard state."""
 
     hard_state: HardState = field(default_factory=HardState)
     entries: list[Entry] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+
+    @property
+    def base(self) -> Index:
+        """Up to here the snapshot stands for the entries."""
+        return self.snapshot.index if self.snapshot is not None else Index(0)
+
+    @property
+    def last_index(self) -> Index:
+        """Index of the newest entry."""
+        return Index(self.base + len(self.entries))
 
     def write(self, ready: Ready) -> None:
-        """Take one batch: cut, append, hard state."""
-        if ready.truncate_from is not None:
-            assert 1 <= ready.truncate_from <= len(self.entries) + 1
-            del self.entries[ready.truncate_from - 1 :]
+        """Take one batch: snapshot, cut, append, hard state."""
+        base = self.base
+        if ready.snapshot is not None:
+            assert ready.snapshot.index > base, "a snapshot goes back"
+            self.snapshot = ready.snapshot
+            self.entries.clear()
+            base = self.base
+        if ready.truncate_from is not None and ready.snapshot is None:
+            assert base < ready.truncate_from <= base + len(self.entries) + 1
+            del self.entries[ready.truncate_from - base - 1 :]
         for entry in ready.entries:
-            assert entry.index == len(self.entries) + 1, "a batch left a gap in the log"
+            assert entry.index == base + len(self.entries) + 1, "a batch left a gap in the log"
             self.entries.append(entry)
         if ready.hard_state is not None:
             self.hard_state = ready.hard_state
-        assert self.hard_state.commit <= len(self.entries)
+        assert self.hard_state.commit <= self.last_index
 
-    def term_at(self, index: int) -> Term | None:
-        """Term of a durable entry, None if there is none."""
-        return self.entries[index - 1].term if 0 < index <= len(self.entries) else None
+    def compact(self, snapshot: Snapshot) -> None:
+        """A snapshot of what was applied here takes the place of the entries up to it."""
+        assert snapshot.index <= self.last_index, "a snapshot of what is not durable"
+        if snapshot.index > self.base:
+            del self.entries[: snapshot.index - self.base]
+            self.snapshot = snapshot
+
+    def term_at(self, index: Index) -> Term | None:
+        """Term of a durable entry, None if there is none; of the snapshot's, what it says."""
+        place = index - self.base
+        if place == 0 and self.snapshot is not None:
+            return self.snapshot.term
+        return self.entries[place - 1].term if 0 < place <= len(self.entries) else None
+
+    def copy(self) -> Image:
+        """The same, to be changed."""
+        return Image(self.hard_state, list(self.entries), self.snapshot)
+
+    def recovered(self, config: Config) -> Recovered:
+        """What a process that starts on this disk is given."""
+        return Recovered(
+            hard_state=self.hard_state,
+            entries=tuple(self.entries),
+            config=config,
+            snapshot=self.snapshot,
+        )
 
 
 class Store(Protocol):

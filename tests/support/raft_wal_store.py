@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 
 from pgraft.core.types import Config, NodeId, Ready, Recovered
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
-from pgraft.storage.wal import WalBatch, WalFailed, create, recover
+from pgraft.storage.wal import WalBatch, WalFailed, create
 from tests.support.pgraft_disk import MemoryDisk
 from tests.support.raft_store import Image
 

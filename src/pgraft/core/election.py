@@ -10,6 +10,7 @@ Timeouts are uniform in (E, 2E], strictly above the E for which a voter sticks t
 from __future__ import annotations
 
 from pgraft.core.config import all_voters, is_voter
+from pgraft.core.lease import Dating
 from pgraft.core.limits import FAST_ELECTION_JITTER_NS
 from pgraft.core.quorum import VoteResult, vote_result
 from pgraft.core.state import State
@@ -34,6 +35,7 @@ class Election:
     def __init__(self, state: State) -> None:
         self._state = state
         self._votes: dict[NodeId, bool] = {}
+        self._contacts: list[Dating] = []
         self._links_down: set[NodeId] = set()
         self._ticked_ns = state.now
         self.contact_ns = state.now
@@ -90,12 +92,13 @@ class Election:
     def campaign(self, *, transfer: bool = False) -> None:
         """Enter a new term and ask for votes (Raft §5.2); our own counts once it is durable."""
         state = self._state
-        if not is_voter(state.log.config, state.me.node):
+        if not state.may_campaign:
             return
         state.enter_term(Term(state.term + 1), vote=state.me.node)
         state.become(Role.CANDIDATE)
         state.event(EventKind.CAMPAIGN, "transfer" if transfer else "")
         self._votes = {}
+        self._contacts = []
         self.rearm()
         self._ask(
             VoteRequest(
@@ -105,9 +108,7 @@ class Election:
                 transfer=transfer,
             )
         )
-        age = state.now - self.contact_ns
-        own = VoteReply(term=state.term, granted=True, contact_age_ns=age)
-        state.out.send_after_sync(state.me.node, own)
+        state.out.send_after_sync(state.me.node, self._reply(granted=True))
 
     def sticks(self) -> bool:
         """Whether this node believes in a living leader and refuses to help replace it.
@@ -152,9 +153,7 @@ class Election:
         if granted:
             state.vote = candidate
             self.rearm()
-        age = state.now - self.contact_ns if granted else None
-        reply = VoteReply(term=state.term, granted=granted, contact_age_ns=age)
-        state.out.send_after_sync(candidate, reply)
+        state.out.send_after_sync(candidate, self._reply(granted=granted))
 
     def on_reply(self, voter: NodeId, reply: VoteReply) -> bool:
         """Count one vote, once per voter and of voters only; True when the election is won."""
@@ -163,13 +162,33 @@ class Election:
         term = state.term + 1 if reply.pre and reply.granted else state.term
         if state.role is not awaited or reply.term != term:
             return False
-        if is_voter(state.log.config, voter):
-            self._votes.setdefault(voter, reply.granted)
+        if is_voter(state.config, voter) and voter not in self._votes:
+            self._votes[voter] = reply.granted
+            if reply.granted:
+                # An age that came late looks younger than it is: that only lengthens the wait.
+                since = state.now - (reply.contact_age_ns or 0)
+                self._contacts.append(Dating(since_ns=since, doubtful=reply.suspect))
         return self._count()
+
+    def contacts(self) -> Dating:
+        """The newest contact with a leader among the votes that elected this node, its own too."""
+        return Dating(
+            since_ns=max(contact.since_ns for contact in self._contacts),
+            doubtful=any(contact.doubtful for contact in self._contacts),
+        )
+
+    def _reply(self, *, granted: bool) -> VoteReply:
+        state = self._state
+        return VoteReply(
+            term=state.term,
+            granted=granted,
+            contact_age_ns=state.now - self.contact_ns if granted else None,
+            suspect=state.clock.suspect,
+        )
 
     def _pre_campaign(self) -> None:
         state = self._state
-        if not is_voter(state.log.config, state.me.node):
+        if not state.may_campaign:
             return
         state.become(Role.PRE_CANDIDATE)
         self._votes = {state.me.node: True}
@@ -185,7 +204,7 @@ class Election:
 
     def _count(self) -> bool:
         state = self._state
-        result = vote_result(state.log.config, self._votes)
+        result = vote_result(state.config, self._votes)
         if result is VoteResult.LOST:
             state.become(Role.FOLLOWER)
         if result is not VoteResult.WON:
@@ -197,5 +216,5 @@ class Election:
 
     def _ask(self, request: VoteRequest) -> None:
         state = self._state
-        for peer in sorted(all_voters(state.log.config) - {state.me.node}):
+        for peer in sorted(all_voters(state.config) - {state.me.node}):
             state.out.send_after_sync(peer, request)

@@ -149,8 +149,9 @@ class Session:
 class LeaseTerms:
     """The last grant applied, and the longest ttl that a lease of its epoch may still have.
 
-    `ttl_ns` is what answers carry now, `longest_ns` what a coordinator waits for: they differ after
-    a ttl was lowered, whose earlier, longer leases nobody can prove to be over from the log alone.
+    `ttl_ns` is what answers carry now, `longest_ns` what they ever carried in this epoch: they
+    differ after a ttl was lowered. That the longer leases are over is not in the log; each member
+    knows it by when it applied the change (`lease.Granter.applied`).
     """
 
     grant: Grant | None = None

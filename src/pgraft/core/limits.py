@@ -59,3 +59,15 @@ SESSIONS_MAX = 256
 
 SESSION_OPEN_MAX = 1024
 """Serials of one session applied out of order and remembered one by one."""
+
+TAIL_ENTRIES = 64
+"""Entries before a snapshot that stay in memory, so that a peer that lags a little needs none."""
+
+SNAPSHOT_RESEND_ELECTIONS = 5
+"""Election timeouts after which a snapshot that was not acknowledged is sent again."""
+
+LEAVING_ELECTIONS = 5
+"""Election timeouts for which a peer still gets the log after its removal is committed."""
+
+SUSPECT_CLOCK_FACTOR = 1.1
+"""By how much longer a coordinator waits that cannot trust the clocks it would reckon with."""

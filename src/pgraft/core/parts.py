@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgraft.core.election import Election
+from pgraft.core.handover import Handover
 from pgraft.core.lease import Granter, Holder
+from pgraft.core.membership import Membership
 from pgraft.core.reads import Reads, Rounds
 from pgraft.core.replication import Replication
 from pgraft.core.state import State
@@ -22,6 +24,8 @@ class Parts:
     state: State
     election: Election
     replication: Replication
+    handover: Handover
+    membership: Membership
     rounds: Rounds
     reads: Reads
     granter: Granter
@@ -31,10 +35,14 @@ class Parts:
 def wire(state: State, boot: int, released_epoch: int) -> Parts:
     """Build all parts around one state."""
     rounds = Rounds(state)
+    replication = Replication(state)
+    handover = Handover(state, replication)
     return Parts(
         state=state,
         election=Election(state),
-        replication=Replication(state),
+        replication=replication,
+        handover=handover,
+        membership=Membership(state, replication),
         rounds=rounds,
         reads=Reads(state, rounds),
         granter=Granter(state, rounds),

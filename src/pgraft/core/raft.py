@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import random
 
-from pgraft.core import messages, roles
-from pgraft.core.limits import ENTRY_BYTES_MAX, UNCOMMITTED_ENTRIES_MAX
+from pgraft.core import messages, proposals, roles
+from pgraft.core.limits import SNAPSHOT_BYTES_MAX
 from pgraft.core.parts import Parts, wire
 from pgraft.core.state import Me, State
 from pgraft.core.types import (
     NO_NODE,
-    EntryKind,
+    NO_ORIGIN,
+    Change,
+    Config,
+    Entry,
     EventKind,
     Grant,
     Index,
+    LeaseTerms,
     Message,
     Nanos,
     NodeId,
+    Origin,
     ProposalRefused,
     Ready,
     Recovered,
+    Snapshot,
     Status,
     Term,
     Timing,
+    TtlChange,
 )
 from pgraft.core.writes import NO_BATCH
 
@@ -49,15 +56,19 @@ class Raft:
         *,
         boot: int,
         released_epoch: int = 0,
+        since: Index = Index(0),
     ) -> None:
-        """`boot` is drawn anew by each run of the daemon; `released_epoch` is what it had stored.
+        """`boot` is drawn anew by each run of the daemon; `released_epoch` is what it had stored;
+        `since` is the index of the entry that admitted this member (`PeerRecord.since`).
 
         ValueError if what storage recovered is no log.
         """
-        state = State(Me(node=node, timing=timing, rng=rng), recovered, now)
+        state = State(Me(node=node, timing=timing, rng=rng, since=since), recovered, now)
         self._parts: Parts = wire(state, boot, released_epoch)
+        roles.observe(self._parts, LeaseTerms())
         self.holder = self._parts.holder
         self.granter = self._parts.granter
+        self.confirmed = self._parts.replication.promises.confirmed
 
     def step(self, sender: NodeId, message: Message, now: Nanos) -> None:
         """Take a message that the transport has authenticated as coming from `sender`.
@@ -80,13 +91,14 @@ class Raft:
             roles.tick_follower(parts, paused=paused)
         parts.holder.tick()
 
-    def propose(self, data: bytes, now: Nanos) -> tuple[Term, Index]:
+    def propose(self, data: bytes, now: Nanos, origin: Origin = NO_ORIGIN) -> tuple[Term, Index]:
         """Append a command; it is committed once an entry of this (term, index) comes out.
 
+        A command of an `origin` that was applied before comes out as a NOOP (see `sessions`).
         ProposalRefused: not_leader, transferring, too_large, overloaded.
         """
         self._parts.state.at(now)
-        return self._append(EntryKind.COMMAND, data=data)
+        return _place(proposals.command(self._parts, data, origin))
 
     def propose_grant(self, grant: Grant, now: Nanos) -> tuple[Term, Index]:
         """Append the grant of the next epoch; from now on nobody's renewal is answered.
@@ -94,20 +106,79 @@ class Raft:
         ProposalRefused, beside the reasons of `propose`: not_ready (nothing of our own term is
         applied yet), wrong_epoch (not the applied one + 1), grant_in_flight, lease_running.
         """
+        self._parts.state.at(now)
+        return _place(proposals.grant(self._parts, grant))
+
+    def change_ttl(self, epoch: int, ttl_ns: Nanos, now: Nanos) -> tuple[Term, Index]:
+        """Append another ttl for the epoch in force; answers carry it once it is applied.
+
+        ValueError for a ttl below 1. ProposalRefused, beside the reasons of `propose`: not_ready,
+        wrong_epoch.
+        """
+        if ttl_ns < 1:
+            raise ValueError("a lease lasts longer than nothing")
+        self._parts.state.at(now)
+        return _place(proposals.ttl(self._parts, TtlChange(epoch=epoch, ttl_ns=ttl_ns)))
+
+    def change(self, change: Change, now: Nanos) -> tuple[Term, Index]:
+        """Append the configuration that `change` makes, or the joint one on the way to it; it is in
+        effect at once. A joint one is left by itself when it is committed.
+
+        A leader that is no voter afterwards leads until that is committed, then hands over.
+        ProposalRefused: not_leader, transferring, not_ready (nothing of our own term is committed
+        yet), change_in_flight, nothing_to_change, used_id, used_address, used_uuid, unknown_member,
+        not_a_learner, not_a_voter, learner_behind, last_voter, too_many_voters, too_many_members.
+        """
+        self._parts.state.at(now)
+        return _place(proposals.change(self._parts, change))
+
+    def snapshot(self, data: bytes) -> Snapshot:
+        """Everything that was handed out so far; `data` is the host's state of exactly that point.
+
+        ProposalRefused: too_large.
+        """
+        state, log = self._parts.state, self._parts.state.log
+        if len(data) > SNAPSHOT_BYTES_MAX:
+            raise ProposalRefused("too_large", state.leader)
+        term = log.term_at(log.applied.index)
+        assert term is not None
+        return Snapshot(
+            index=log.applied.index,
+            term=term,
+            config=log.configs.at(log.applied.index)[1],
+            lease=log.applied.lease,
+            sessions=log.applied.sessions,
+            data=data,
+        )
+
+    def compacted(self, snapshot: Snapshot, now: Nanos) -> None:
+        """This snapshot is durable: entries before it may be forgotten; an old one is ignored.
+
+        SafetyViolation if it is not one of this log.
+        """
+        self._parts.state.at(now)
+        self._parts.state.log.compact(snapshot)
+
+    def clock_suspect(self, suspect: bool, now: Nanos) -> None:
+        """Whether our clock runs off by more than half the drift that leases allow for.
+
+        Then a holder does not renew, votes say so, and a coordinator waits longer from its
+        election.
+        """
         state = self._parts.state
         state.at(now)
-        self._require_leader()
-        epoch = state.log.grant.epoch if state.log.grant is not None else 0
-        movable_ns = self.granter.may_move_at(state.now)
-        if not state.leads_applied:
-            raise ProposalRefused("not_ready", state.leader)
-        if state.log.has_unapplied_grant():
-            raise ProposalRefused("grant_in_flight", state.leader)
-        if grant.epoch != epoch + 1:
-            raise ProposalRefused("wrong_epoch", state.leader)
-        if movable_ns is None or state.now < movable_ns:
-            raise ProposalRefused("lease_running", state.leader)
-        return self._append(EntryKind.GRANT, grant=grant)
+        if state.clock.suspect is suspect:
+            return
+        state.clock.suspect = suspect
+        state.event(EventKind.CLOCK, "suspect" if suspect else "sound")
+        if suspect:
+            self.granter.doubt()
+
+    def step_down(self, why: str, now: Nanos) -> None:
+        """The host does not want this node to lead any more; `why` is for people."""
+        self._parts.state.at(now)
+        if self._parts.state.leading:
+            roles.step_down(self._parts, why)
 
     def read_index(self, context: int, now: Nanos) -> None:
         """Ask for a linearizable read; the answer comes in `Ready.reads`, on any role.
@@ -117,7 +188,7 @@ class Raft:
         """
         parts = self._parts
         parts.state.at(now)
-        if parts.replication.transfer is not None:
+        if parts.handover.transfer is not None:
             parts.reads.refuse(parts.state.me.node, context)
         else:
             parts.reads.ask(context)
@@ -128,8 +199,8 @@ class Raft:
         ProposalRefused: not_leader, transferring, not_a_voter.
         """
         self._parts.state.at(now)
-        self._require_leader()
-        self._parts.replication.start_transfer(to)
+        proposals.require_leader(self._parts)
+        self._parts.handover.start(to)
 
     def link(self, peer: NodeId, up: bool, now: Nanos) -> None:
         """A hint of the transport: the link to `peer` broke (end of file, refused) or is back."""
@@ -149,11 +220,9 @@ class Raft:
         self._settle()
         parts, state = self._parts, self._parts.state
         log, out = state.log, state.out
-        grant = log.grant
+        lease = log.applied.lease
         committed = log.take_committed()
-        if log.grant is not None and log.grant is not grant:
-            parts.holder.observe(log.grant)
-            parts.granter.moved()
+        roles.observe(parts, lease)
         batch = NO_BATCH
         if log.writes.needed(state.term, state.vote, log.last_index):
             loopback = out.take_loopback()
@@ -165,6 +234,7 @@ class Raft:
             return None
         ready = Ready(
             token=batch.token,
+            snapshot=batch.snapshot,
             hard_state=batch.hard_state,
             truncate_from=batch.truncate_from,
             entries=log.slice_from(batch.first, bounded=False) if batch.token else (),
@@ -185,10 +255,15 @@ class Raft:
             wake = min(wake, parts.replication.beat_due_ns)
         return wake
 
+    @property
+    def config(self) -> Config:
+        """The configuration in effect, committed or not."""
+        return self._parts.state.config
+
     def status(self) -> Status:
         """A picture for people; nothing safe may be decided on it."""
         parts, state, log = self._parts, self._parts.state, self._parts.state.log
-        progress = parts.replication.progress
+        progress, transfer = parts.replication.progress, parts.handover.transfer
         match = {peer: p.match for peer, p in progress.items()}
         contact = {peer: p.heard_ns for peer, p in progress.items()}
         if state.leading:
@@ -201,38 +276,23 @@ class Raft:
             term=state.term,
             leader=state.leader,
             commit=log.commit,
-            applied=log.applied,
+            applied=log.applied.index,
             last_index=log.last_index,
-            config=log.config,
+            config=log.configs.effective,
+            committed_config=log.configs.at(log.commit)[1],
+            snapshot_index=log.snapshot.index,
+            transfer_to=transfer.to if transfer is not None else NO_NODE,
             match=match,
             last_contact_ns=contact,
-            epoch=log.grant.epoch if log.grant is not None else 0,
-            holder=log.grant.holder if log.grant is not None else NO_NODE,
+            epoch=log.applied.epoch,
+            holder=log.applied.grant.holder if log.applied.grant is not None else NO_NODE,
         )
-
-    def _require_leader(self) -> None:
-        state = self._parts.state
-        if not state.leading:
-            raise ProposalRefused("not_leader", state.leader)
-        if self._parts.replication.transfer is not None:
-            raise ProposalRefused("transferring", self._parts.replication.transfer.to)
-
-    def _append(
-        self, kind: EntryKind, data: bytes = b"", grant: Grant | None = None
-    ) -> tuple[Term, Index]:
-        state = self._parts.state
-        self._require_leader()
-        if len(data) + len(grant.payload if grant is not None else b"") > ENTRY_BYTES_MAX:
-            raise ProposalRefused("too_large", state.leader)
-        if state.log.last_index - state.log.commit >= UNCOMMITTED_ENTRIES_MAX:
-            raise ProposalRefused("overloaded", state.leader)
-        entry = self._parts.replication.append(kind, data, grant)
-        return entry.term, entry.index
 
     def _settle(self) -> None:
         """Step messages to oneself, begin the round that was asked for, step what that answered."""
         parts = self._parts
         self._step_local()
+        roles.settle_membership(parts)
         parts.reads.settle()
         if not parts.state.leading:
             return
@@ -250,3 +310,7 @@ class Raft:
         local = self._parts.state.out.local
         for _ in range(len(local)):
             messages.step_local(self._parts, local.popleft())
+
+
+def _place(entry: Entry) -> tuple[Term, Index]:
+    return entry.term, entry.index

@@ -61,9 +61,7 @@ class Rounds:
 
     def confirmed(self) -> int:
         """The newest round that a quorum has answered; this node answers its own at once."""
-        return committed_index(
-            self._state.log.config, self._acks | {self._state.me.node: self._latest}
-        )
+        return committed_index(self._state.config, self._acks | {self._state.me.node: self._latest})
 
     def resumed(self) -> None:
         """This process stood still: what it did not hear proves nothing before the next round."""

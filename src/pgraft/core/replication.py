@@ -1,120 +1,150 @@
 """What a leader does: sends its log, counts acknowledgements, notices that it is alone.
 
-Lives here: Raft §5.3, §5.4.2 (commit rule), CheckQuorum, leadership transfer (thesis §3.10).
-Must not live here: how a follower takes an Append (see `messages`), rounds (see `reads`).
-Start reading at `Replication.start`.
+Lives here: Raft §5.3, §5.4.2 (commit rule), §7 (snapshots to peers that lag), CheckQuorum. Must not
+live here: how a follower takes an Append (see `messages`), rounds (see `reads`), handing leadership
+over (see `handover`). Start reading at `Replication.start`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from pgraft.core.config import all_members, is_voter
+from pgraft.core.config import all_members
+from pgraft.core.limits import LEAVING_ELECTIONS, SNAPSHOT_RESEND_ELECTIONS
+from pgraft.core.log import search
 from pgraft.core.progress import Progress
+from pgraft.core.promises import Promises
 from pgraft.core.quorum import committed_index
 from pgraft.core.state import State
 from pgraft.core.types import (
+    NO_ORIGIN,
     Append,
     AppendReply,
+    Config,
     Entry,
     EntryKind,
     EventKind,
     Grant,
     Heartbeat,
+    HeartbeatReply,
     Index,
+    InstallSnapshot,
     Nanos,
     NodeId,
-    ProposalRefused,
-    TimeoutNow,
+    Origin,
+    TtlChange,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """A leadership transfer under way; it is given up at `deadline_ns`."""
-
-    to: NodeId
-    deadline_ns: Nanos
-
-
 class Replication:
-    """The leader's half of replication; empty on any other node."""
+    """The leader's half of replication; empty on any other node.
+
+    `progress` holds the members, and for a while those that have just ceased to be: they learn
+    from the log that they are gone. Nothing that they say is counted.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.progress: dict[NodeId, Progress] = {}
+        self.promises = Promises()
         self.beat_due_ns: Nanos = state.now
-        self.transfer: Transfer | None = None
+        self._round = 0
+        self._dismissed_ns: Nanos | None = None
 
     def start(self) -> None:
         """Take up leadership: one entry of our own term makes older ones committable (§5.4.2)."""
         state = self._state
         following = Index(state.log.last_index + 1)
-        others = sorted(all_members(state.log.config) - {state.me.node})
+        configs = state.log.configs
+        # Who leaves by a configuration that is not committed yet must hear of it, too.
+        members = all_members(configs.effective) | all_members(configs.at(state.log.commit)[1])
+        others = sorted(members - {state.me.node})
         self.progress = {peer: Progress(following, state.now) for peer in others}
-        self.transfer = None
+        self.promises.new_leadership()
+        self._dismissed_ns = None
         self.append(EntryKind.NOOP)
 
     def stop(self) -> None:
         """Leadership is over."""
         self.progress = {}
-        self.transfer = None
 
-    def append(self, kind: EntryKind, data: bytes = b"", grant: Grant | None = None) -> Entry:
+    def append(
+        self,
+        kind: EntryKind,
+        *,
+        data: bytes = b"",
+        config: Config | None = None,
+        grant: Grant | None = None,
+        ttl: TtlChange | None = None,
+        origin: Origin = NO_ORIGIN,
+    ) -> Entry:
         """Append one entry of our own term and send it on; it counts here once it is durable."""
         state = self._state
+        if config is not None:
+            self._admit(config)
         entry = Entry(
             term=state.term,
             index=Index(state.log.last_index + 1),
             kind=kind,
             data=data,
+            config=config,
             grant=grant,
+            ttl=ttl,
+            origin=origin,
         )
         state.log.append(entry)
         self._send_all(self.progress, even_empty=False)
         return entry
 
     def beat(self, round_number: int) -> None:
-        """Send a heartbeat of this round to everybody; it carries only what the peer surely has."""
+        """Send a heartbeat of this round to everybody; it carries only what the peer surely has,
+        which is nothing if it was caught with less than it had acknowledged."""
         state = self._state
+        self._round = round_number
         self.beat_due_ns = state.now + state.me.timing.heartbeat_ns
         for peer, progress in self.progress.items():
-            commit = min(progress.match, state.log.commit)
+            sure = progress.match if peer not in self.promises.regressed else Index(0)
+            commit = min(sure, state.log.commit)
             beat = Heartbeat(term=state.term, commit=commit, round=round_number)
             state.out.send(peer, beat)
 
     def on_append_reply(self, sender: NodeId, reply: AppendReply) -> bool:
         """Move the peer's progress; True if the commit index moved with it."""
-        progress = self.progress.get(sender)
-        if progress is None or reply.match > self._state.log.last_index:
+        progress, log = self.progress.get(sender), self._state.log
+        if progress is None or reply.match > log.last_index:
             return False
         progress.heard_ns = self._state.now
         if not reply.ok:
-            hint, _ = self._state.log.search(reply.hint_index, reply.hint_term)
+            hint, _ = search(log, reply.hint_index, reply.hint_term)
             if progress.rejected(reply.rejected, hint):
                 self._send(sender, progress, even_empty=True)
             return False
         moved = progress.acked(reply.match)
+        term = log.term_at(reply.match)
+        if term is not None:
+            self.promises.acked(sender, term, reply.match, self._round)
         committed = moved and self.advance_commit()
         # A commit it could not be told while it was blocked should not wait for the next beat.
-        self._send(sender, progress, even_empty=progress.told < self._state.log.commit)
-        self._continue_transfer()
+        self._send(sender, progress, even_empty=progress.told < log.commit)
         return committed
 
-    def on_heartbeat_reply(self, sender: NodeId) -> bool:
+    def on_heartbeat_reply(self, sender: NodeId, reply: HeartbeatReply) -> bool:
         """The peer is alive: go on where a lost message would have left it waiting.
 
-        False if this node does not lead, so that the answer means nothing.
+        False if its answer means nothing: this node does not lead, or the peer was caught with less
+        than it had acknowledged.
         """
         progress = self.progress.get(sender)
         if progress is None:
             return False
+        last = reply.last_index
+        if last is not None and self.promises.heard(sender, reply.round, last):
+            self._state.event(EventKind.REGRESSED, str(sender))
         progress.heard_ns = self._state.now
-        progress.resume()
+        progress.resume(self._state.now)
         if progress.match < self._state.log.last_index:
             self._send(sender, progress, even_empty=True)
-        return True
+        return sender not in self.promises.regressed
 
     def on_link(self, peer: NodeId) -> None:
         """The link to the peer changed: what was in flight is lost."""
@@ -126,9 +156,9 @@ class Replication:
     def advance_commit(self) -> bool:
         """Commit what a quorum has durable, if it is of our own term (Raft §5.4.2, Figure 8)."""
         log = self._state.log
-        acked: dict[NodeId, int] = {peer: p.match for peer, p in self.progress.items()}
+        acked: dict[NodeId, int] = {peer: p.match for peer, p in self.counted()}
         acked[self._state.me.node] = log.writes.stable
-        index = Index(committed_index(log.config, acked))
+        index = Index(committed_index(self._state.config, acked))
         if log.term_at(index) != self._state.term or not log.commit_to(index):
             return False
         self._send_all(self.progress, even_empty=True)
@@ -137,13 +167,14 @@ class Replication:
     def failing(self) -> str:
         """Why this leader must step down now, or "": no quorum heard for E, or its disk hangs."""
         state = self._state
-        heard: dict[NodeId, int] = {peer: p.heard_ns for peer, p in self.progress.items()}
+        heard: dict[NodeId, int] = {peer: p.heard_ns for peer, p in self.counted()}
         heard[state.me.node] = state.now
         limit = state.me.timing.election_ns
-        if state.now - committed_index(state.log.config, heard) > limit:
+        if state.now - committed_index(state.config, heard) > limit:
             return "no quorum"
-        if state.log.writes.stalled_ns(state.now) > limit:
-            return "disk stalled"
+        stalled_ns = state.log.writes.stalled_ns(state.now)
+        if stalled_ns > limit:
+            return f"own disk stalled for {stalled_ns // 1_000_000} ms"
         return ""
 
     def forgive_silence(self) -> None:
@@ -151,33 +182,29 @@ class Replication:
         for progress in self.progress.values():
             progress.heard_ns = self._state.now
 
-    def start_transfer(self, to: NodeId) -> None:
-        """Hand leadership to `to` once its log is complete; ProposalRefused if it cannot lead."""
+    def dismiss_former(self) -> None:
+        """Stop sending to former members a while after the change that removed them committed."""
         state = self._state
-        if to not in self.progress or not is_voter(state.log.config, to):
-            raise ProposalRefused("not_a_voter", state.me.node)
-        deadline = state.now + state.me.timing.election_ns
-        self.transfer = Transfer(to=to, deadline_ns=deadline)
-        state.event(EventKind.TRANSFER_STARTED, str(to))
-        if self.progress[to].match < state.log.last_index:
-            # What is under way to it may be lost; a transfer should not wait for the next beat.
-            self.progress[to].probe()
-            self._send(to, self.progress[to], even_empty=True)
-        self._continue_transfer()
+        former = [peer for peer in self.progress if peer not in all_members(state.config)]
+        if not former or state.log.configs.since > state.log.commit:
+            self._dismissed_ns = None
+        elif self._dismissed_ns is None:
+            self._dismissed_ns = state.now + LEAVING_ELECTIONS * state.me.timing.election_ns
+        elif state.now >= self._dismissed_ns:
+            for peer in former:
+                del self.progress[peer]
 
-    def check_transfer(self) -> None:
-        """Give up a transfer that took longer than an election timeout (thesis §3.10)."""
-        state = self._state
-        if self.transfer is not None and state.now >= self.transfer.deadline_ns:
-            state.event(EventKind.TRANSFER_ABORTED, str(self.transfer.to))
-            self.transfer = None
+    def counted(self) -> Iterable[tuple[NodeId, Progress]]:
+        """Peers whose word is still good. Who is no voter counts for nothing in any quorum."""
+        regressed = self.promises.regressed
+        return [(peer, p) for peer, p in self.progress.items() if peer not in regressed]
 
-    def _continue_transfer(self) -> None:
+    def _admit(self, config: Config) -> None:
+        """Send to the members of a configuration that is about to be appended."""
         state = self._state
-        if self.transfer is None:
-            return
-        if self.progress[self.transfer.to].match == state.log.last_index:
-            state.out.send(self.transfer.to, TimeoutNow(term=state.term))
+        following = Index(state.log.last_index + 1)
+        for peer in sorted(all_members(config) - {state.me.node} - self.progress.keys()):
+            self.progress[peer] = Progress(following, state.now)
 
     def _send_all(self, peers: Iterable[NodeId], *, even_empty: bool) -> None:
         for peer in peers:
@@ -187,13 +214,16 @@ class Replication:
         # Ends because every Append sent blocks a probe or fills the window by one.
         state = self._state
         while not progress.blocked:
+            prev = Index(progress.next - 1)
+            if prev < state.log.base:
+                self._send_snapshot(peer, progress)
+                return
+            prev_term = state.log.term_at(prev)
+            assert prev_term is not None
             entries = state.log.slice_from(progress.next)
             if not entries and not even_empty:
                 return
             even_empty = False
-            prev = Index(progress.next - 1)
-            prev_term = state.log.term_at(prev)
-            assert prev_term is not None
             state.out.send(
                 peer,
                 Append(
@@ -205,3 +235,12 @@ class Replication:
                 ),
             )
             progress.sent(entries[-1].index if entries else None, state.log.commit)
+
+    def _send_snapshot(self, peer: NodeId, progress: Progress) -> None:
+        """What the peer lacks is not in memory any more (Raft §7)."""
+        state, snapshot = self._state, self._state.log.snapshot
+        assert progress.next <= state.log.base <= snapshot.index
+        until = state.now + SNAPSHOT_RESEND_ELECTIONS * state.me.timing.election_ns
+        progress.sent_snapshot(snapshot.index, until)
+        state.out.send(peer, InstallSnapshot(term=state.term, snapshot=snapshot))
+        state.event(EventKind.SNAPSHOT_SENT, str(peer))

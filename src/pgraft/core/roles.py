@@ -7,7 +7,7 @@ here: why (see `election`, `messages`). Start reading at `follow`.
 from __future__ import annotations
 
 from pgraft.core.parts import Parts
-from pgraft.core.types import NO_NODE, EventKind, NodeId, Role, Term
+from pgraft.core.types import NO_NODE, EventKind, LeaseTerms, NodeId, Role, Term
 
 
 def lead(parts: Parts) -> None:
@@ -15,7 +15,8 @@ def lead(parts: Parts) -> None:
     state = parts.state
     state.become(Role.LEADER, state.me.node)
     parts.rounds.reset()
-    parts.granter.elected()
+    parts.granter.elected(parts.election.contacts())
+    parts.handover.abandon()
     parts.replication.start()
 
 
@@ -33,8 +34,35 @@ def follow(parts: Parts, term: Term, leader: NodeId = NO_NODE, why: str = "highe
     if was_leading:
         parts.election.rearm()
         parts.replication.stop()
+        parts.handover.abandon()
         parts.reads.abandon()
         parts.granter.abandon()
+
+
+def step_down(parts: Parts, why: str) -> None:
+    """A leader gives up of its own accord, and names the best voter to go on."""
+    parts.handover.leave()
+    follow(parts, parts.state.term, why=why)
+
+
+def settle_membership(parts: Parts) -> None:
+    """What follows from a configuration that was appended, reverted or committed."""
+    if parts.membership.quiet:
+        return
+    parts.membership.tell()
+    parts.membership.leave_if_due()
+    if parts.membership.leads_from_outside:
+        step_down(parts, "no voter any more")
+
+
+def observe(parts: Parts, before: LeaseTerms) -> None:
+    """Entries, or a snapshot, were applied; `before` are the terms that stood until then."""
+    lease = parts.state.log.applied.lease
+    if lease == before:
+        return
+    parts.granter.applied(before)
+    if lease.grant is not None and lease.grant != before.grant:
+        parts.holder.observe(lease.grant)
 
 
 def tick_leader(parts: Parts, *, paused: bool) -> None:
@@ -48,7 +76,8 @@ def tick_leader(parts: Parts, *, paused: bool) -> None:
     if why:
         follow(parts, state.term, why=why)
         return
-    replication.check_transfer()
+    parts.handover.check()
+    replication.dismiss_former()
     if state.now >= replication.beat_due_ns:
         parts.rounds.request()
 

@@ -95,10 +95,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReply:
-    """The member heard the leader of this term in this round; round 0 proves nothing."""
+    """The member heard the leader of this term in this round; round 0 proves nothing.
+
+    `last_index`: where its log ended then, durable or not; None where that is not told.
+    """
 
     term: Term
     round: int
+    last_index: Index | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +289,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A picture of the core for people and metrics; never used for decisions about safety."""
+    """A picture of the core for people and metrics; never used for decisions about safety.
+
+    `config` is in effect, committed or not. `transfer_to`: whom leadership is being handed to.
+    """
 
     node: NodeId
     role: Role
@@ -295,6 +302,9 @@ class Status:
     applied: Index
     last_index: Index
     config: Config
+    committed_config: Config
+    snapshot_index: Index = Index(0)
+    transfer_to: NodeId = NO_NODE
     match: dict[NodeId, Index] = field(default_factory=dict)
     last_contact_ns: dict[NodeId, Nanos] = field(default_factory=dict)
     epoch: int = 0

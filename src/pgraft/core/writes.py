@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pgraft.core.types import HardState, Index, Message, Nanos, NodeId, Term
+from pgraft.core.types import HardState, Index, Message, Nanos, NodeId, Snapshot, Term
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Batch:
     """What one Ready asks the host to write."""
 
     token: int | None = None
+    snapshot: Snapshot | None = None
     hard_state: HardState | None = None
     truncate_from: Index | None = None
     first: Index = Index(0)
@@ -48,6 +49,7 @@ class WriteQueue:
         self.stable = last
         self._handed = last
         self._cut: Index | None = None
+        self._snapshot: Snapshot | None = None
         self._flights: deque[_Flight] = deque()
         self._token = 0
         self._written = hard_state
@@ -66,18 +68,25 @@ class WriteQueue:
         if first <= self._handed:
             self._cut = first if self._cut is None else min(self._cut, first)
             self._handed = Index(first - 1)
-        self.stable = min(self.stable, Index(first - 1))
-        for flight in self._flights:
-            flight.last = min(flight.last, Index(first - 1))
+        self._prove_at_most(Index(first - 1))
+
+    def reset(self, commit: Index, snapshot: Snapshot) -> None:
+        """The whole log was replaced by `snapshot`: of what was written before only what was
+        committed still counts, and nothing is to be cut any more."""
+        self._prove_at_most(commit)
+        self._cut = None
+        self._snapshot = snapshot
+        self._handed = snapshot.index
 
     def needed(self, term: Term, vote: NodeId, last: Index) -> bool:
-        """Whether something must be written: entries, a truncation, a new term or vote.
+        """Whether something must be written: a snapshot, entries, a truncation, a term or vote.
 
         A commit index that moved alone is not worth a sync (Raft Figure 2 keeps it volatile).
         """
         return (
             last > self._handed
             or self._cut is not None
+            or self._snapshot is not None
             or (term, vote) != (self._written.term, self._written.vote)
         )
 
@@ -92,13 +101,14 @@ class WriteQueue:
         write_hard_state = hard_state != self._written
         batch = Batch(
             token=self._token,
+            snapshot=self._snapshot,
             hard_state=hard_state if write_hard_state else None,
             truncate_from=self._cut,
             first=Index(self._handed + 1),
         )
         if write_hard_state:
             self._written = hard_state
-        self._cut = None
+        self._cut = self._snapshot = None
         self._handed = last
         self._flights.append(_Flight(token=self._token, last=last, taken_ns=now, loopback=loopback))
         return batch
@@ -116,3 +126,9 @@ class WriteQueue:
             self.stable = max(self.stable, flight.last)
             loopback.extend(flight.loopback)
         return tuple(loopback)
+
+    def _prove_at_most(self, last: Index) -> None:
+        """What lies past `last` is neither durable nor becomes so by a batch in flight."""
+        self.stable = min(self.stable, last)
+        for flight in self._flights:
+            flight.last = min(flight.last, last)

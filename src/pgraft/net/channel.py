@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from pgraft.core.types import Message, NodeId
+from pgraft.core.types import Index, Message, NodeId, Term
+from pgraft.identity import JoinAnswer, JoinRequest
 from pgraft.net.transport import Peer, Refusal, Transport
 from pgraft.wire import (
     NAME_CHARS_MAX,
@@ -65,12 +66,38 @@ class CallRefused(PeerError):
 
 @dataclass(slots=True)
 class Listeners:
-    """Who is told of what is not a call. Each is called in the event loop and must not raise."""
+    """Who is told or asked about what is not a call. Each is called in the event loop, at once.
+
+    None of them may raise or block. `join` answers a blank member that asks to be admitted: it may
+    say "pending" as often as it likes, and must say "admitted" to one that has been. `durable` is
+    the (last term, last index) durable here at that moment; `position` says whether a peer that
+    holds its log up to this (term, index) has lost something: true, if the pair is below what it
+    was seen to confirm. Such a peer is refused, and told.
+    """
 
     raft: Callable[[NodeId, Message], None] | None = None
     link: Callable[[NodeId, bool], None] | None = None
     peer: list[Callable[[Peer], None]] = field(default_factory=list)
     refused: list[Callable[[Refusal], None]] = field(default_factory=list)
+    join: Callable[[JoinRequest], JoinAnswer] | None = None
+    durable: Callable[[], tuple[Term, Index]] | None = None
+    position: Callable[[NodeId, Term, Index], bool] | None = None
+
+    # What the transport asks (pgraft.net.transport.Host).
+
+    def on_join(self, request: JoinRequest) -> JoinAnswer:
+        """Ask whoever decides; before there is one the answer is to ask again."""
+        if self.join is None:
+            return JoinAnswer.pending("the member that was asked is starting")
+        return self.join(request)
+
+    def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+        """Ask whoever remembers what the peer has confirmed."""
+        return self.position is not None and self.position(peer, term, index)
+
+    def held(self) -> tuple[Term, Index] | None:
+        """What is durable here, if somebody knows."""
+        return None if self.durable is None else self.durable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +226,11 @@ class Channel:
         """Pass it on."""
         for listener in self.listeners.refused:
             listener(refusal)
+
+    @property
+    def host(self) -> Listeners:
+        """Who is asked during a hello."""
+        return self.listeners
 
     def _fail(self, ids: Iterable[int], why: str) -> None:
         for id_ in list(ids):

@@ -7,12 +7,12 @@ Must not live here: sockets, the hello itself. Start reading at `Transport`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pgraft.core.types import NodeId
-from pgraft.identity import Identity, Stage
+from pgraft.core.types import Index, NodeId, PeerRecord, Term
+from pgraft.identity import Identity, JoinAnswer, JoinRequest, Stage
 from pgraft.wire import Frame
 
 _LOG = logging.getLogger("pgraft.net")
@@ -32,15 +32,34 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A connection that was refused. `code` is one of `hello.REFUSALS`, "garbage" or "timeout".
+    """A connection that was refused.
 
-    `node` is the peer's own claim (0 when it made none); `by_peer`: the other side refused.
+    `code` is one of `hello.REFUSALS`, "garbage", "timeout" or "flood". "removed" and "regressed"
+    said by a peer are proven: this member was removed, or holds less than it has confirmed, and
+    must not go on as it is. Everything else is a claim like any other. `node` is the peer's own
+    claim (0 when it made none); `by_peer`: the other side refused.
     """
 
     node: NodeId
     code: str
     text: str
     by_peer: bool
+
+
+class Host(Protocol):
+    """Who is asked during a hello. Called in the event loop; must not raise or block."""
+
+    def on_join(self, request: JoinRequest) -> JoinAnswer:
+        """A blank member that knows the cluster secret asks to be admitted."""
+        ...
+
+    def on_position(self, peer: NodeId, term: Term, index: Index) -> bool:
+        """Whether `peer`, whose log is durable up to this, has lost something it had confirmed."""
+        ...
+
+    def held(self) -> tuple[Term, Index] | None:
+        """Last term and index durable here at this moment; None: nobody says."""
+        ...
 
 
 class Sink(Protocol):
@@ -63,6 +82,11 @@ class Sink(Protocol):
 
     def on_refused(self, refusal: Refusal) -> None:
         """A connection was refused by either side."""
+        ...
+
+    @property
+    def host(self) -> Host:
+        """Who is asked during a hello."""
         ...
 
 
@@ -90,6 +114,16 @@ class Transport(Protocol):
         At stage STARTED every connection that was made before either side had started is closed:
         the next hello tells the peer, and no frame of the group travels on a connection whose
         sides had no cluster id yet.
+        """
+        ...
+
+    def set_peers(self, peers: Sequence[PeerRecord], removed: Sequence[str]) -> None:
+        """Who the members are from now on: all but this one are dialed, and may connect.
+
+        Connections of those that are none any more end. A member whose uuid is in `removed` is told
+        that it was removed and will believe it, so give uuids of a committed configuration only. A
+        member that is not listed may connect if it was admitted later than any that is: this one
+        lags. Takes the place of the list and the record that the transport was made with.
         """
         ...
 

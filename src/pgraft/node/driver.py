@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,23 +19,31 @@ from pgraft.core.raft import Raft
 from pgraft.core.types import (
     CoreEvent,
     Entry,
+    Index,
     Message,
     Nanos,
     NodeId,
     Outgoing,
     ReadDone,
     Ready,
+    Role,
+    Snapshot,
+    Term,
 )
 from pgraft.net.transport import Transport
-from pgraft.node.counts import Counts
-from pgraft.node.writer import LogWriter, WriterEvents
+from pgraft.node.counts import Counts, LoopLag
+from pgraft.node.writer import DiskState, LogWriter, WriterEvents
 from pgraft.storage.wal import Wal, WalBatch
 
 _LOG = logging.getLogger("pgraft.node")
 READIES_MAX: Final = 64
 """Readys taken in one turn of the loop; the rest waits for the next, so that input is heard."""
-PAUSE_NS: Final = 50_000_000
-"""A timer that fires this much late means that the loop stood still."""
+TURN_NS: Final = 20_000_000
+"""A turn that has lasted this long takes no further Ready, for the same reason."""
+INPUTS_MAX: Final = 256
+"""Messages taken in one turn of the loop; a flood of them must not hold up time."""
+INBOX_MAX: Final = 4096
+"""Messages that wait for a turn; further ones are dropped, and Raft repairs that."""
 DRAIN_TURNS: Final = 2
 """Turns of the loop in which queued input is taken after a pause, before time is told."""
 
@@ -55,19 +64,10 @@ class DriverEvents:
     read: Callable[[ReadDone], None]
     event: Callable[[CoreEvent], None]
     failed: Callable[[BaseException], None]
-
-
-@dataclass(slots=True)
-class LoopLag:
-    """How late timers fire. `last_ns` is the latest, `max_ns` the longest since the start."""
-
-    last_ns: Nanos = 0
-    max_ns: Nanos = 0
-
-    def note(self, lag_ns: Nanos) -> None:
-        """Take one measurement."""
-        self.last_ns = max(0, lag_ns)
-        self.max_ns = max(self.max_ns, self.last_ns)
+    restore: Callable[[Snapshot], None]
+    """The state of a snapshot takes the place of everything applied before."""
+    turned: Callable[[], None] = lambda: None
+    """A Ready was taken: the host's state is that of `status().applied`."""
 
 
 class _Timer:
@@ -129,19 +129,26 @@ class Driver:
         self.clock = clock
         self._transport = transport
         self._events = events
-        self._io = _Io(self, wal, beat_ns)
+        writer_events = WriterEvents(
+            durable=self._on_durable,
+            failed=self.fail,
+            saved=self._on_saved,
+            full=self._on_full,
+        )
+        self._io = _Io(LogWriter(wal, writer_events), _Timer(clock, self.on_timer), beat_ns)
 
     def start(self) -> None:
         """Take the first Readys and arm the timer."""
         self._io.running = True
+        self._io.writer.prepare()
         self.wake()
 
     async def stop(self) -> None:
         """Stop turning, finish the write under way and close the log."""
-        self.halt()
+        self._halt()
         await self._io.writer.close()
 
-    def halt(self) -> None:
+    def _halt(self) -> None:
         """Neither send nor apply anything any more."""
         self._io.running = False
         self._io.timer.cancel()
@@ -151,9 +158,22 @@ class Driver:
         """Whether what is put into the core has any effect: started, and not halted since."""
         return self._io.running
 
+    @property
+    def disk(self) -> DiskState:
+        """What is known of the disk."""
+        return self._io.writer.state
+
     def on_message(self, sender: NodeId, message: Message) -> None:
         """An input: a message from an authenticated peer."""
-        self._feed(self._step, sender, message)
+        inbox = self._io.inbox
+        if inbox.open and not inbox.waiting:
+            inbox.taken += 1
+            self._feed(self._step, sender, message)
+        elif len(inbox.waiting) < INBOX_MAX:
+            inbox.waiting.append((sender, message))
+            self.wake()
+        else:
+            self.counts.messages_dropped += 1
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """An input: the transport's hint about a link."""
@@ -169,18 +189,40 @@ class Driver:
     def fail(self, error: BaseException) -> None:
         """Stop for good, and say why."""
         if self._io.running:
-            self.halt()
+            self._halt()
             _LOG.critical("this member stops: %s", error)
             self._events.failed(error)
 
-    def on_durable(self, token: int) -> None:
+    def _on_durable(self, token: int) -> None:
         """An input: the batches up to this token are durable."""
         self._feed(self._durable, token)
 
+    def _on_saved(self, snapshot: Snapshot) -> None:
+        """An input: a snapshot given to `save` is durable."""
+        self.counts.snapshots_taken += 1
+        self._feed(self.raft.compacted, snapshot)
+
+    def _on_full(self, full: bool) -> None:
+        """An input: the log finds no room (or again does). Whoever cannot write must not lead; it
+        does not vote either, because a vote leaves only after it was written."""
+        if full:
+            self._feed(self._give_up)
+
+    def on_clock(self, suspect: bool) -> None:
+        """An input: what this machine's clock is worth has changed."""
+        self._feed(self.raft.clock_suspect, suspect)
+
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index that are durable here."""
+        return self._io.writer.durable()
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Make it durable by and by; the core is told then."""
+        self._io.writer.save(snapshot)
+
     def on_timer(self, lag_ns: Nanos) -> None:
         """The timer fired, `lag_ns` late."""
-        self.lag.note(lag_ns)
-        if lag_ns > PAUSE_NS:
+        if self.lag.note(lag_ns):
             # Messages that came during our own pause are in the sockets: hear them first.
             self._io.draining = True
             self._drain(DRAIN_TURNS)
@@ -190,6 +232,10 @@ class Driver:
     def _step(self, sender: NodeId, message: Message, now: Nanos) -> None:
         self.raft.step(sender, message, now)
         self.counts.messages_taken += 1
+
+    def _give_up(self, now: Nanos) -> None:
+        if self.raft.status().role is Role.LEADER:
+            self.raft.step_down("disk full", now)
 
     def _durable(self, token: int, now: Nanos) -> None:
         self._io.release_up_to(token, self._send)
@@ -215,6 +261,8 @@ class Driver:
     def _tick(self) -> None:
         if not self._io.running:
             return
+        if self.disk.told_full:
+            self._feed(self._give_up)
         if self.clock() >= self.raft.next_deadline():
             self._feed(self.raft.tick)
         else:
@@ -228,31 +276,43 @@ class Driver:
         io.timer.arm(min(self.raft.next_deadline(), self.clock() + io.beat_ns))
 
     def _pump(self) -> None:
-        self._io.scheduled = False
+        io = self._io
+        io.scheduled = False
+        io.inbox.taken = 0
+        end_ns = self.clock() + TURN_NS
         try:
+            while io.inbox.waiting and io.inbox.open and io.running:
+                io.inbox.taken += 1
+                self._step(*io.inbox.waiting.popleft(), self.clock())
             for _ in range(READIES_MAX):
-                if not self._io.running:
+                if not io.running:
                     return
                 ready = self.raft.ready()
                 if ready is None:
                     break
                 self._take(ready)
+                if self.clock() > end_ns:
+                    self.wake()
+                    break
             else:
+                self.wake()
+            if io.inbox.waiting:
                 self.wake()
         except Exception as error:  # boundary: any fault stops this member for good
             self.fail(error)
             return
-        if self._io.running:
+        if io.running:
             self._arm()
 
     def _take(self, ready: Ready) -> None:
         for event in ready.events:
-            self.counts.happened(event)
+            self.counts.happened(event, self.clock())
             self._events.event(event)
         for out in ready.send_now:
             self._send(out)
         if ready.token is not None:
             batch = WalBatch(
+                snapshot=ready.snapshot,
                 truncate_from=ready.truncate_from,
                 entries=ready.entries,
                 hard_state=ready.hard_state,
@@ -261,25 +321,46 @@ class Driver:
             self._io.writer.submit(ready.token, batch)
         else:
             assert not ready.send_after_sync, "messages that wait for a sync need a batch"
+            assert ready.snapshot is None, "a snapshot must be made durable"
+        if ready.snapshot is not None:
+            self.counts.snapshots_installed += 1
+            self._events.restore(ready.snapshot)
         for entry in ready.committed:
             self._events.apply(entry)
         for done in ready.reads:
             self._events.read(done)
+        self._events.turned()
 
     def _send(self, out: Outgoing) -> None:
         if self._transport.send(out.to, out.message):
             self.counts.sent(out.message)
 
 
+class _Inbox:
+    """Messages that came in one turn: so many are `taken` at once, the others are `waiting`."""
+
+    __slots__ = ("taken", "waiting")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.waiting: deque[tuple[NodeId, Message]] = deque()
+
+    @property
+    def open(self) -> bool:
+        """Whether this turn takes one more."""
+        return self.taken < INPUTS_MAX
+
+
 class _Io:
-    """What the driver writes and waits for: the writer, the held messages, the timer."""
+    """What the driver hears, writes and waits for: inbox, writer, the held messages, the timer."""
 
-    __slots__ = ("_held", "beat_ns", "draining", "running", "scheduled", "timer", "writer")
+    __slots__ = ("_held", "beat_ns", "draining", "inbox", "running", "scheduled", "timer", "writer")
 
-    def __init__(self, driver: Driver, wal: Wal, beat_ns: Nanos) -> None:
-        self.writer = LogWriter(wal, WriterEvents(durable=driver.on_durable, failed=driver.fail))
-        self.timer = _Timer(driver.clock, driver.on_timer)
+    def __init__(self, writer: LogWriter, timer: _Timer, beat_ns: Nanos) -> None:
+        self.writer = writer
+        self.timer = timer
         self.beat_ns = beat_ns
+        self.inbox = _Inbox()
         self.running = False
         self.scheduled = False
         self.draining = False

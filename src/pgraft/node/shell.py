@@ -1,63 +1,52 @@
-"""One member of a group, for its host: propose, read, lease, and word of what happens.
+"""One member of a group, for its host: its life, its hooks, its status.
 
-Lives here: the asynchronous API, forwarding of proposals to the leader, the meaning of "unknown".
-Must not live here: rules of Raft (`pgraft.core`), turning the core (`driver`), what commands mean.
-Start reading at `Node.propose`, then `open_node`.
+Lives here: putting the parts of a running member together. Must not live here: what it can be
+asked (`asking`), rules of Raft (`pgraft.core`), turning the core (`driver`). Start reading at
+`open_node`.
 
-Everything here runs in the event loop that called `start`; only the log has a thread of its own.
+Everything here runs in the event loop that called `start`; only the disk has a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import gc
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
-
-import msgspec
 
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
     NO_NODE,
+    Config,
     CoreEvent,
     Entry,
     EventKind,
-    Grant,
-    Index,
     Nanos,
     NodeId,
-    ProposalRefused,
+    ReadDone,
     Recovered,
-    Term,
+    Snapshot,
     Timing,
 )
-from pgraft.identity import Identity, Stage
-from pgraft.net.channel import CallRefused, Channel, PeerLost, PeerUnavailable
-from pgraft.node.counts import NodeStatus, node_status
-from pgraft.node.driver import Driver, DriverEvents, LoopLag, boottime_ns
+from pgraft.identity import FoundingRecord, Identity, JoinRequest, Stage
+from pgraft.net.channel import Channel
+from pgraft.node.admission import Admission
+from pgraft.node.asking import Asking, ProposalUnknown
+from pgraft.node.clock import ClockCheck, raw_ns
+from pgraft.node.counts import Counting, LoopLag, NodeStatus, node_status
+from pgraft.node.driver import Driver, DriverEvents, boottime_ns
 from pgraft.node.lease import GranterHandle, HolderHandle
-from pgraft.node.waiting import TooMany, Waiting
+from pgraft.node.peers import Peers
+from pgraft.node.snapshots import SnapshotOptions, Snapshots
 from pgraft.storage.disk import Disk
+from pgraft.storage.replay import Recovery, recover
 from pgraft.storage.segment import Owner
-from pgraft.storage.wal import Wal, recover
-from pgraft.wire import ENTRY_BYTES_MAX
+from pgraft.storage.wal import Wal
 
-_PROPOSE: Final = "pgraft.propose"
-_RETRY_S: Final = 0.05
-"""Between tries when a try certainly had no effect; a change of leader ends the wait at once."""
-_AGAIN: Final = frozenset({"not_leader", "transferring", "stopped", "busy", "unknown_method"})
-"""Refusals after which another node, or the same a little later, may accept."""
-_PLACE: Final = msgspec.msgpack.Decoder(tuple[int, int])
-
-
-class ProposalUnknown(Exception):
-    """The outcome is not known: the proposal may have been committed, or may yet be."""
-
-
-class ReadFailed(Exception):
-    """The read could not be confirmed in time; nothing happened."""
+_LOOK_S: Final = 1.0
+"""Between two looks at the clocks."""
 
 
 class NodeFailed(Exception):
@@ -66,13 +55,22 @@ class NodeFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What the host is told, in the event loop. None of these may block.
+    """What the host is told or asked, in the event loop. None of these may block.
 
-    `apply` gets every committed entry of the log exactly once per run, in order, from index 1; it
-    must not fail: an exception stops the member.
+    `apply` gets every committed entry of the log exactly once per run, in order, from index 1 or
+    right after the snapshot that `restore` was given; it must not fail: an exception stops the
+    member. `snapshot` returns the whole state that the entries applied so far have made, and
+    `restore` puts such a state in the place of the present one; without both the log is never
+    shortened. `on_config` gets the configuration in effect, at the start and whenever it changes.
+    `admit` is asked on the leader about a blank member that wants to join: '' if it may, else
+    "code: text for people".
     """
 
     apply: Callable[[Entry], None]
+    snapshot: Callable[[], bytes] | None = None
+    restore: Callable[[Snapshot], None] | None = None
+    on_config: Callable[[Config], None] | None = None
+    admit: Callable[[JoinRequest], str] | None = None
     on_event: Callable[[CoreEvent], None] | None = None
     on_leader_change: Callable[[NodeId], None] | None = None
     on_failed: Callable[[BaseException], None] | None = None
@@ -80,81 +78,116 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """`boot` is drawn anew by each run of the daemon; `released_epoch` is what it had stored."""
+    """`boot` is drawn anew by each run of the daemon; `released_epoch` is what it had stored.
+
+    `raw_clock` is compared with `clock` (see `pgraft.node.clock`); None where that has no sense.
+    `freezes` takes what is alive when the member starts out of the collection of garbage for good
+    (gc.freeze), for the whole process: a full collection of a large heap holds up the loop for
+    long enough to cost an election.
+    """
 
     timing: Timing
     rng: random.Random
     boot: int
     released_epoch: int = 0
     clock: Callable[[], Nanos] = boottime_ns
+    raw_clock: Callable[[], Nanos] | None = raw_ns
+    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    freezes: bool = True
 
 
-class _KnownLeader:
-    """Whom this node believes to lead, and a way to wait until that changes."""
+class _Clockwork:
+    """Looks at the clocks now and then, while the member runs."""
 
-    def __init__(self) -> None:
-        self.node = NO_NODE
-        self._changed = asyncio.Event()
+    def __init__(self, driver: Driver, options: NodeOptions) -> None:
+        self._driver = driver
+        self._handle: asyncio.TimerHandle | None = None
+        self.check: ClockCheck | None = None
+        if options.raw_clock is not None:
+            self.check = ClockCheck(options.timing.drift, options.clock, options.raw_clock)
 
-    def set(self, node: NodeId) -> bool:
-        """Take the news; False if it is none."""
-        if node == self.node:
-            return False
-        self.node = node
-        self._changed.set()
-        return True
+    def look(self) -> None:
+        """Look, tell the core what is new, and come back later."""
+        if self.check is None or not self._driver.running:
+            return
+        news = self.check.look()
+        if news is not None:
+            self._driver.on_clock(news)
+        self._handle = asyncio.get_running_loop().call_later(_LOOK_S, self.look)
 
-    def watch(self) -> None:
-        """From now on a change ends `change`."""
-        self._changed.clear()
-
-    async def change(self, timeout_s: float) -> None:
-        """Wait for a change since `watch`, at most this long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
+    def stop(self) -> None:
+        """Never again."""
+        if self._handle is not None:
+            self._handle.cancel()
 
 
-class Node:
+class Node(Asking):
     """A running member. Made by `open_node`."""
 
     def __init__(
-        self, raft: Raft, wal: Wal, channel: Channel, hooks: Hooks, options: NodeOptions
+        self,
+        stored: _Stored,
+        channel: Channel,
+        hooks: Hooks,
+        options: NodeOptions,
     ) -> None:
-        self.channel = channel
-        self._hooks = hooks
-        self._waiting = Waiting()
-        self._known = _KnownLeader()
-        self._failure: asyncio.Future[BaseException] = asyncio.Future()
-        self._driver = Driver(
-            raft,
-            wal,
+        driver = Driver(
+            stored.raft,
+            stored.wal,
             channel.transport,
             DriverEvents(
                 apply=self._apply,
-                read=self._waiting.on_read,
+                read=self._read,
                 event=self._event,
                 failed=self._failed,
+                restore=self._restore,
+                turned=self._turned,
             ),
             clock=options.clock,
             beat_ns=options.timing.heartbeat_ns,
         )
-        self.holder = HolderHandle(self._driver)
+        super().__init__(channel, driver)
+        self._hooks = hooks
+        self._failure: asyncio.Future[BaseException] = asyncio.Future()
+        self._parts = _Parts(
+            snapshots=Snapshots(driver, options.snapshots, hooks.snapshot, hooks.restore),
+            admission=Admission(channel, driver, self._known, stored.record, hooks.admit),
+            clockwork=_Clockwork(driver, options),
+            peers=Peers(channel.transport, self._configs),
+            recovered=stored.recovery.snapshot,
+            freezes=options.freezes,
+        )
+        self.holder = HolderHandle(driver)
         """The holder's half of the primary lease."""
-        self.granter = GranterHandle(self._driver)
+        self.granter = GranterHandle(driver)
         """The coordinator's half of the primary lease."""
 
     def start(self) -> None:
         """Begin to vote and to serve. The channel is started by the host, before or after."""
-        self.channel.listeners.raft = self._driver.on_message
-        self.channel.listeners.link = self._driver.on_link
-        self.channel.register(_PROPOSE, self._serve_proposal)
+        if self._parts.recovered is not None:
+            self._restore(self._parts.recovered)
+            self._parts.recovered = None
+        listeners, raft = self.channel.listeners, self._driver.raft
+        listeners.raft = self._driver.on_message
+        listeners.link = self._driver.on_link
+        listeners.durable = self._driver.durable
+        listeners.position = lambda peer, term, index: (term, index) < raft.confirmed(peer)
+        self._serve()
+        self._parts.admission.serve()
+        self._configured()
         self._driver.start()
+        self._parts.clockwork.look()
+        if self._parts.freezes:
+            gc.collect()
+            gc.freeze()
 
     async def stop(self) -> None:
         """Stop; callers that wait learn that the outcome is unknown. The channel stays open."""
-        self.channel.listeners.raft = None
-        self.channel.listeners.link = None
+        listeners = self.channel.listeners
+        listeners.raft = listeners.link = listeners.durable = listeners.position = None
+        self._parts.admission.stop()
+        self._parts.clockwork.stop()
+        self._parts.peers.stop()
         self._waiting.fail(ProposalUnknown("this node is stopping"))
         await self._driver.stop()
 
@@ -162,93 +195,24 @@ class Node:
         """Wait until the member stops by itself. Raises NodeFailed then, and never returns."""
         raise NodeFailed("this member has stopped") from await asyncio.shield(self._failure)
 
-    async def propose(self, data: bytes, timeout_s: float) -> Index:
-        """The entry's index, once it is committed and applied on this node. Any node may be asked.
-
-        Raises ProposalRefused when it certainly was not and will not be committed (too_large,
-        no_leader, overloaded, …), ProposalUnknown when that cannot be said (the leader was lost or
-        the time ran out). It is tried again by itself only where the try before had no effect.
-        """
-        if len(data) > ENTRY_BYTES_MAX:
-            raise ProposalRefused("too_large", self._known.node)
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        refused = ProposalRefused("no_leader")
-        while (left_s := deadline_s - loop.time()) > 0:  # bounded by the deadline
-            self._known.watch()
-            leader = self._known.node
-            try:
-                if leader != NO_NODE:
-                    term, index = await self._place(leader, data, left_s)
-                    if await self._outcome(term, index, deadline_s - loop.time()):
-                        return index
-                    refused = ProposalRefused("overwritten", self._known.node)
-                    continue
-            except ProposalRefused as error:
-                if error.reason not in _AGAIN:
-                    raise
-                refused = error
-            except PeerUnavailable:
-                refused = ProposalRefused("no_connection", leader)
-            await self._known.change(min(_RETRY_S, left_s))
-        raise refused
-
-    def append_grant(self, grant: Grant) -> tuple[Term, Index]:
-        """Where the grant stands in the leader's log; it counts once it is committed.
-
-        Raises ProposalRefused. Reasons: see Raft.propose_grant.
-        """
-        if len(grant.payload) > ENTRY_BYTES_MAX:
-            raise ProposalRefused("too_large", self._known.node)
-        self._require_running()
-        placed = self._driver.raft.propose_grant(grant, self._driver.clock())
-        self._driver.wake()
-        return placed
-
-    async def propose_grant(self, grant: Grant, timeout_s: float) -> Index:
-        """As `propose`, for a grant, and only on the leader. Reasons: see Raft.propose_grant."""
-        term, index = self.append_grant(grant)
-        if await self._outcome(term, index, timeout_s):
-            return index
-        raise ProposalRefused("overwritten", self._known.node)
-
-    async def read_barrier(self, timeout_s: float) -> Index:
-        """Return once this node has applied all that was committed before this call (ReadIndex).
-
-        Raises ReadFailed when no leader confirmed it in time.
-        """
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        while (left_s := deadline_s - loop.time()) > 0:  # bounded by the deadline
-            self._known.watch()
-            try:
-                self._require_running()
-                context, answer = self._waiting.read()
-                self._driver.raft.read_index(context, self._driver.clock())
-                self._driver.wake()
-                async with asyncio.timeout(left_s):
-                    index = await answer
-                    if index is not None:
-                        await self._waiting.index(index)
-                        return index
-            except (ProposalRefused, ProposalUnknown, TooMany, TimeoutError) as error:
-                raise ReadFailed("the read was not confirmed") from error
-            await self._known.change(min(_RETRY_S, left_s))
-        raise ReadFailed("no leader confirmed the read in time")
-
-    def transfer(self, to: NodeId) -> None:
-        """Begin to hand leadership to `to`; whether it worked shows in a change of leader.
-
-        Raises ProposalRefused: not_leader, transferring, not_a_voter.
-        """
-        self._require_running()
-        self._driver.raft.transfer(to, self._driver.clock())
-        self._driver.wake()
-
     def status(self) -> NodeStatus:
         """A picture of the core, with what was counted since this member was opened, for people
         and metrics; after a failure, how it was then."""
-        return node_status(self._driver.raft.status(), self._driver.counts)
+        driver, check = self._driver, self._parts.clockwork.check
+        status = driver.raft.status()
+        transport = self.channel.transport
+        return node_status(
+            status,
+            driver.counts,
+            driver.lag,
+            log_entries=status.last_index - status.snapshot_index,
+            disk_sync_ms=driver.disk.syncs.picture(),
+            disk=driver.disk.word,
+            clock_off=0.0 if check is None else check.off,
+            clock_suspect=check is not None and check.suspect,
+            refused=dict(transport.refusals()) if isinstance(transport, Counting) else {},
+            frames_dropped=transport.dropped if isinstance(transport, Counting) else 0,
+        )
 
     @property
     def node(self) -> NodeId:
@@ -264,51 +228,34 @@ class Node:
         """How long the event loop stood still."""
         return self._driver.lag
 
-    async def _place(self, leader: NodeId, data: bytes, left_s: float) -> tuple[Term, Index]:
-        """Where the leader put the entry. It may still be overwritten."""
-        if leader == self.channel.node:
-            return self._append(data)
-        try:
-            answer = await self.channel.call(leader, _PROPOSE, data, left_s)
-            term, index = _PLACE.decode(answer)
-        except CallRefused as refused:
-            raise ProposalRefused(refused.code, self._known.node) from refused
-        except PeerLost as lost:
-            raise ProposalUnknown(str(lost)) from lost
-        except msgspec.MsgspecError as error:
-            raise ProposalUnknown(f"node {leader} answered garbage") from error
-        return Term(term), Index(index)
-
-    def _append(self, data: bytes) -> tuple[Term, Index]:
-        self._require_running()
-        placed = self._driver.raft.propose(data, self._driver.clock())
-        self._driver.wake()
-        return placed
-
-    async def _outcome(self, term: Term, index: Index, left_s: float) -> bool:
-        try:
-            async with asyncio.timeout(left_s):
-                return await self._waiting.entry(term, index)
-        except TimeoutError:
-            raise ProposalUnknown(f"entry {index} was not applied in time") from None
-        except TooMany:
-            raise ProposalUnknown(f"too many callers wait to learn of entry {index}") from None
-
-    async def _serve_proposal(self, sender: NodeId, data: bytes) -> bytes:
-        if len(data) > ENTRY_BYTES_MAX:
-            raise CallRefused("too_large", f"at most {ENTRY_BYTES_MAX} bytes")
-        try:
-            return msgspec.msgpack.encode(self._append(data))
-        except ProposalRefused as refused:
-            raise CallRefused(refused.reason, f"leader: {refused.leader}") from refused
-
-    def _require_running(self) -> None:
-        if not self._driver.running:
-            raise ProposalRefused("stopped")
-
     def _apply(self, entry: Entry) -> None:
         self._hooks.apply(entry)
+        self._parts.snapshots.applied(entry)
         self._waiting.on_applied(entry)
+        if entry.config is not None:
+            self._configured()  # what is committed has changed
+
+    def _read(self, answer: ReadDone) -> None:
+        self._waiting.on_read(answer)
+
+    def _turned(self) -> None:
+        self._parts.snapshots.turned()
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self._parts.snapshots.restore(snapshot)
+        self._waiting.on_restored(snapshot)
+
+    def _configured(self) -> None:
+        """Tell who the members are."""
+        self._parts.peers.tell()
+        config = self._driver.raft.config
+        if self._hooks.on_config is not None and config != self._parts.told:
+            self._parts.told = config
+            self._hooks.on_config(config)
+
+    def _configs(self) -> tuple[Config, Config]:
+        status = self._driver.raft.status()
+        return status.config, status.committed_config
 
     def _set_leader(self, leader: NodeId) -> None:
         if self._known.set(leader) and self._hooks.on_leader_change is not None:
@@ -317,6 +264,8 @@ class Node:
     def _event(self, event: CoreEvent) -> None:
         if event.kind in (EventKind.LEADER_CHANGED, EventKind.ROLE_CHANGED):
             self._set_leader(self._driver.raft.status().leader)
+        elif event.kind is EventKind.CONFIG_CHANGED:
+            self._configured()
         if self._hooks.on_event is not None:
             self._hooks.on_event(event)
 
@@ -327,6 +276,29 @@ class Node:
         self._set_leader(NO_NODE)
         if self._hooks.on_failed is not None:
             self._hooks.on_failed(error)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Parts:
+    snapshots: Snapshots
+    admission: Admission
+    clockwork: _Clockwork
+    peers: Peers
+    recovered: Snapshot | None
+    """The state to begin with, until it was given to the host."""
+    freezes: bool
+    told: Config | None = None
+    """The configuration that the host was told of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What was on the disk, ready to run."""
+
+    raft: Raft
+    wal: Wal
+    record: FoundingRecord
+    recovery: Recovery
 
 
 def owner_of(identity: Identity) -> Owner:
@@ -350,6 +322,7 @@ def open_node(
         hard_state=recovery.hard_state,
         entries=recovery.entries,
         config=identity.record.config(),
+        snapshot=recovery.snapshot,
     )
     raft = Raft(
         identity.node,
@@ -359,5 +332,12 @@ def open_node(
         options.clock(),
         boot=options.boot,
         released_epoch=options.released_epoch,
+        since=identity.since,
     )
-    return Node(raft, wal, channel, hooks, options)
+    stored = _Stored(
+        raft=raft,
+        wal=wal,
+        record=identity.record,
+        recovery=recovery,
+    )
+    return Node(stored, channel, hooks, options)

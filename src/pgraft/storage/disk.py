@@ -78,6 +78,14 @@ class Disk(Protocol):
         """`name` holds exactly `data`, durably, or (after a crash) what it held before."""
         ...
 
+    def rename(self, name: str, new: str) -> None:
+        """The file is called `new` from now on, durably. What was called so before is gone."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """There is no such file any more, durably. Does nothing if there was none."""
+        ...
+
 
 class _OsFile:
     __slots__ = ("_fd",)
@@ -119,7 +127,8 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         offset += written
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Names in this directory are durable as they are."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -136,7 +145,7 @@ class OsDisk:
         self._directory = directory
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-            _sync_directory(directory.parent)
+            sync_directory(directory.parent)
 
     def where(self, name: str) -> str:
         return str(self._directory / name)
@@ -165,7 +174,15 @@ class OsDisk:
         finally:
             os.close(fd)
         tmp.rename(self._directory / name)
-        _sync_directory(self._directory)
+        sync_directory(self._directory)
+
+    def rename(self, name: str, new: str) -> None:
+        (self._directory / name).rename(self._directory / new)
+        sync_directory(self._directory)
+
+    def remove(self, name: str) -> None:
+        (self._directory / name).unlink(missing_ok=True)
+        sync_directory(self._directory)
 
 
 def _lock(fd: int) -> None:

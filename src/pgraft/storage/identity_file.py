@@ -1,14 +1,14 @@
 """A member's identity as a file: read, judged against the configuration, replaced durably.
 
 Lives here: the file `identity.json` of the member's directory. Must not live here: when a stage
-is reached (`pgraft.forming`). Start reading at `load_or_create`.
+is reached (`pgraft.forming`, `pgraft.joining`). Start reading at `load_or_create`.
 """
 
 from __future__ import annotations
 
 import uuid
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from pgraft.core.types import NodeId
 from pgraft.identity import Founder, FoundingRecord, Identity, Stage
 from pgraft.storage import wal
 from pgraft.storage.disk import Disk, StorageError
+from pgraft.storage.segment import Owner
 
 NAME: Final = "identity.json"
 _FORMAT: Final = 1
@@ -52,6 +53,19 @@ def save(disk: Disk, identity: Identity) -> None:
         disk.replace(NAME, msgspec.json.encode(whole) + b"\n")
     except OSError as error:
         raise StorageError(f"{disk.where(NAME)} cannot be written: {error}") from error
+
+
+def started(disk: Disk, identity: Identity) -> Identity:
+    """`identity` at the stage STARTED, to be stored next: its log is durable on return.
+
+    In this order, because a started member without a log has lost it and must not go on. There is
+    a log already if a crash came between the two steps.
+    """
+    assert identity.stage is Stage.RECORDED
+    if not wal.exists(disk):
+        owner = Owner(cluster_id=identity.cluster_id, node=identity.node, uuid=identity.uuid)
+        wal.create(disk, owner)
+    return replace(identity, stage=Stage.STARTED)
 
 
 def load(disk: Disk, cluster_name: str, founders: tuple[Founder, ...]) -> Identity | None:

@@ -8,6 +8,9 @@ is fixed when it is made so that a sync never has to write file metadata. A reco
 
     length u32 | crc32 u32 | kind u8 | 3 zeros | seq u64 | payload        (little endian)
 
+A segment of format 2 begins with a record of kind BASE: where the log stood, so that older segments
+can go. Segments of format 1, of earlier versions, are read, and continued by one of format 2.
+
 One record is one batch and one sync, and the next is written only after that sync. So after a
 crash at most the last record can be damaged, in any of its sectors. Hence the rule of recovery:
 damage with no valid record after it is a torn write and is cut; damage with a valid record after
@@ -24,12 +27,16 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Final
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FIRST_FORMAT: Final = 1
+"""Segments without a base, which earlier versions wrote."""
 MAGIC: Final = b"PGRAFTWL"
 HEADER_BYTES: Final = 128
 ALIGNMENT: Final = 8
 BATCH: Final = 1
-"""The only record kind so far."""
+"""Kind of a record: what `pgraft.storage.batches` encodes as a batch."""
+BASE: Final = 2
+"""Kind of the first record of a segment: where the log stood."""
 
 _HEADER = Struct("<8sIIQQ32s32s")  # magic, format, zero, node, first seq, cluster id, member uuid
 _RECORD = Struct("<IIB3xQ")
@@ -52,6 +59,7 @@ class SegmentHeader:
 
     owner: Owner
     first_seq: int
+    format: int = FORMAT
 
 
 class BadHeader(Exception):
@@ -81,12 +89,17 @@ class Scan:
     valid_after: int | None
 
 
+def describe(owner: Owner) -> str:
+    """For people."""
+    return f"node {owner.node} (member {owner.uuid}) of cluster {owner.cluster_id}"
+
+
 def pack_header(header: SegmentHeader) -> bytes:
     """The first `HEADER_BYTES` of a segment."""
     owner = header.owner
     body = _HEADER.pack(
         MAGIC,
-        FORMAT,
+        header.format,
         0,
         owner.node,
         header.first_seq,
@@ -108,10 +121,13 @@ def unpack_header(data: bytes) -> SegmentHeader:
     magic, version, _, node, first_seq, cluster_id, uuid = _HEADER.unpack_from(body)
     if magic != MAGIC:
         raise BadHeader("not a pgraft log segment")
-    if version != FORMAT:
-        raise BadHeader(f"format {version}, this version reads {FORMAT}")
+    if not FIRST_FORMAT <= version <= FORMAT:
+        raise BadHeader(
+            f"format {version}, this version reads {FIRST_FORMAT} to {FORMAT}: start this node "
+            "with the version that wrote it"
+        )
     owner = Owner(cluster_id=cluster_id.decode("ascii"), node=node, uuid=uuid.decode("ascii"))
-    return SegmentHeader(owner=owner, first_seq=first_seq)
+    return SegmentHeader(owner=owner, first_seq=first_seq, format=version)
 
 
 def record_bytes(payload_bytes: int) -> int:
@@ -128,12 +144,14 @@ def _checksum(seed: int, place: bytes, payload: bytes | memoryview) -> int:
     return zlib.crc32(payload, zlib.crc32(place, seed))
 
 
-def pack_record(header: SegmentHeader, offset: int, seq: int, payload: bytes) -> bytes:
+def pack_record(
+    header: SegmentHeader, offset: int, seq: int, payload: bytes, kind: int = BATCH
+) -> bytes:
     """One record that is valid at `offset` of the segment with this header, and nowhere else."""
     assert payload, "an empty record would be hard to tell from zeros"
-    place = _PLACE.pack(offset, len(payload), BATCH, seq)
+    place = _PLACE.pack(offset, len(payload), kind, seq)
     crc = _checksum(_seed(header), place, payload)
-    record = _RECORD.pack(len(payload), crc, BATCH, seq) + payload
+    record = _RECORD.pack(len(payload), crc, kind, seq) + payload
     return record.ljust(record_bytes(len(payload)), b"\0")
 
 

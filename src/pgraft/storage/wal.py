@@ -1,314 +1,304 @@
 """The write-ahead log of one member: what it promised, durable before anyone hears of it.
 
-Lives here: batches, segments as files, recovery. Must not live here: Raft rules, threads (the host
-calls `append` from the one thread it keeps for this). Start reading at `Wal.append`, `recover`.
+Lives here: segments as files, appending, making room, compaction. Must not live here: Raft rules,
+reading a log back (`replay`), threads (the host calls from the one thread it keeps for this).
+Start reading at `Wal.append`.
 
-Segments `0000000000000001.wal`, … are chained by number and by the sequence of their records. The
-log is not compacted yet: every entry since the founding stays, and recovery reads all of it.
+Segments `0000000000000001.wal`, … are chained by number and by the sequence of their records. Each
+begins with a base: where the log stood, and the hard state. So segments that a snapshot covers can
+be removed, oldest first, and a snapshot of another member begins a segment whose base is its end.
 
-Recovery writes the newest segment out again before anything is believed: a record that can be read
-may still be only in the page cache, because the sync that should have written it failed.
+A segment has its full size, in zeros, before it is used, and the one after it is made ahead of
+need (`prepare`): a full disk shows while there is still room in the running segment. What did not
+fit is not written in half and may be asked again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from pgraft.core.types import NO_NODE, Entry, HardState, Index
+from pgraft.core.types import Index, Snapshot, Term
+from pgraft.storage import snapshot as snapshots
+from pgraft.storage.batches import Base, Ledger, WalBatch, encode_base, encode_batches
 from pgraft.storage.disk import Disk, DiskFile, StorageError
+from pgraft.storage.errors import FULL, DiskFull, WalCorrupt, WalFailed, WalForeign
 from pgraft.storage.segment import (
-    BATCH,
+    BASE,
     HEADER_BYTES,
-    BadHeader,
     Owner,
-    Record,
-    Scan,
     SegmentHeader,
     pack_header,
     pack_record,
     record_bytes,
-    scan,
-    unpack_header,
 )
+
+__all__ = [
+    "SEGMENT_BYTES",
+    "DiskFull",
+    "Tail",
+    "Wal",
+    "WalBatch",
+    "WalCorrupt",
+    "WalFailed",
+    "WalForeign",
+    "create",
+    "exists",
+]
 
 SEGMENT_BYTES: Final = 1 << 20
-_SUFFIX: Final = ".wal"
-_REMEDY: Final = (
-    "This member must not vote on what is left: move its state directory aside and add the node "
-    "to the group again, or restore this file from an exact copy of this very disk"
-)
+SUFFIX: Final = ".wal"
+SPARE: Final = "next.segment"
+"""Zeros of the size of a segment: becomes the next one by being renamed."""
 
 
-class WalFailed(StorageError):
-    """A write or sync failed, so nothing since the last good sync may be trusted. Stop the node."""
+class _Unsynced(Exception):
+    """A sync failed: the kernel may have dropped what it should have written."""
 
 
-class WalCorrupt(StorageError):
-    """Something that was once durable is damaged or missing. The member must not start."""
-
-
-class WalForeign(StorageError):
-    """The log belongs to another cluster, node or member."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalBatch:
-    """One step of the core, in the order in which it takes effect: cut, append, hard state."""
-
-    truncate_from: Index | None = None
-    entries: tuple[Entry, ...] = ()
-    hard_state: HardState | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
-    """What the log held. `torn_bytes`: length of the unfinished write that was cut off."""
-
-    hard_state: HardState
-    entries: tuple[Entry, ...]
-    segments: int
-    torn_bytes: int
-
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(tuple[WalBatch, ...])
-
-
-class _Ledger:
-    """The last index and hard state, and the rules every batch keeps when written and when read."""
-
-    __slots__ = ("hard_state", "last_index")
-
-    def __init__(self) -> None:
-        self.hard_state = HardState()
-        self.last_index = Index(0)
-
-    def fault(self, batch: WalBatch) -> str | None:
-        """Why this batch may not follow, None if it may."""
-        last = self.last_index
-        old = self.hard_state
-        if batch.truncate_from is not None:
-            if not old.commit < batch.truncate_from <= last + 1:
-                return f"cut from {batch.truncate_from} with commit {old.commit}, last {last}"
-            last = Index(batch.truncate_from - 1)
-        for entry in batch.entries:
-            if entry.index != last + 1:
-                return f"entry {entry.index} after {last}"
-            last = entry.index
-        new = batch.hard_state
-        if new is None:
-            return None
-        if new.term < old.term or new.commit < old.commit:
-            return f"hard state goes back from {old} to {new}"
-        if new.term == old.term and old.vote not in (NO_NODE, new.vote):
-            return f"second vote in term {new.term}: {old.vote}, then {new.vote}"
-        if new.commit > last:
-            return f"commit {new.commit} beyond the last entry {last}"
-        return None
-
-    def take(self, batch: WalBatch) -> None:
-        """Account for a batch that `fault` found nothing wrong with."""
-        if batch.truncate_from is not None:
-            self.last_index = Index(batch.truncate_from - 1)
-        if batch.entries:
-            self.last_index = batch.entries[-1].index
-        if batch.hard_state is not None:
-            self.hard_state = batch.hard_state
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Segment:
-    name: str
-    header: SegmentHeader
-    file: DiskFile
-    size: int
-
-
-def _name(number: int) -> str:
-    return f"{number:016x}{_SUFFIX}"
+def name_of(number: int) -> str:
+    """The file of a segment."""
+    return f"{number:016x}{SUFFIX}"
 
 
 def exists(disk: Disk) -> bool:
     """Whether this directory holds any segment of a log."""
-    return any(name.endswith(_SUFFIX) for name in disk.names())
+    return any(name.endswith(SUFFIX) for name in disk.names())
 
 
-def create(disk: Disk, owner: Owner) -> None:
-    """An empty log, durable on return. Raises StorageError on failure or if there is one."""
+def create(disk: Disk, owner: Owner, base: Base | None = None) -> None:
+    """An empty log, durable on return; one that begins after a saved snapshot if `base` says so.
+
+    Raises StorageError on failure or if there is one.
+    """
     if exists(disk):
         raise StorageError(f"{disk.where('')} already holds a log")
     header = SegmentHeader(owner=owner, first_seq=1)
     try:
-        disk.replace(_name(1), pack_header(header).ljust(SEGMENT_BYTES, b"\0"))
+        head = _head(header, base or Base())
+        disk.replace(name_of(1), head.ljust(SEGMENT_BYTES, b"\0"))
     except OSError as error:
-        raise WalFailed(f"{disk.where(_name(1))} cannot be made: {error}") from error
+        raise WalFailed(f"{disk.where(name_of(1))} cannot be made: {error}") from error
+
+
+def _head(header: SegmentHeader, base: Base) -> bytes:
+    payload = encode_base(base)
+    record = pack_record(header, HEADER_BYTES, header.first_seq, payload, BASE)
+    return pack_header(header) + record
+
+
+class Tail:
+    """The segment that is written to. `offset` and `seq` are the next record's."""
+
+    __slots__ = ("_torn", "base", "file", "header", "number", "offset", "seq", "size")
+
+    def __init__(
+        self, file: DiskFile, header: SegmentHeader, *, number: int, size: int, base: Base | None
+    ) -> None:
+        self.file = file
+        self.header = header
+        self.number = number
+        self.size = size
+        self.base = base
+        self.offset = HEADER_BYTES
+        self.seq = header.first_seq
+        self._torn: bytes | None = None
+        if base is not None:
+            self.skip(len(encode_base(base)), 1)
+
+    def skip(self, payload_bytes: int, records: int) -> None:
+        """So many records are there already, with so much payload in the last of them."""
+        self.offset += record_bytes(payload_bytes)
+        self.seq += records
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing but the base was written."""
+        return self.seq == self.header.first_seq + 1
+
+    def fits(self, payload: bytes) -> bool:
+        """Whether one more record with this payload fits."""
+        return self.offset + record_bytes(len(payload)) <= self.size
+
+    def write(self, payload: bytes) -> None:
+        """One more record, durable on return."""
+        # Half of it may stand there already. Another, shorter one would leave a rest behind it.
+        assert self._torn in (None, payload), "what did not fit must be asked again unchanged"
+        self._torn = payload
+        self.file.write(self.offset, pack_record(self.header, self.offset, self.seq, payload))
+        sync(self.file)
+        self._torn = None
+        self.skip(len(payload), 1)
+
+
+def sync(file: DiskFile) -> None:
+    """As `file.sync`, but a failure is never taken for a full disk: it is final, whatever it says
+    (the kernel may have dropped the pages, and a second sync would succeed without them)."""
+    try:
+        file.sync()
+    except OSError as error:
+        raise _Unsynced(str(error)) from error
 
 
 class Wal:
-    """An open log that ends at a known place. Made by `recover`; used from one thread."""
+    """An open log that ends at a known place. Made by `replay.recover`; used from one thread.
 
-    __slots__ = ("_disk", "_failed", "_ledger", "_number", "_offset", "_segment", "_seq")
+    Raises WalFailed, and from then on nothing else: after a failed write or sync nobody can say
+    what is on the disk, so the member must stop.
+    """
+
+    __slots__ = ("_chain", "_disk", "_failed", "_ledger", "_spare", "_tail")
 
     def __init__(
-        self, disk: Disk, segment: _Segment, *, offset: int, seq: int, ledger: _Ledger
+        self, disk: Disk, tail: Tail, ledger: Ledger, chain: list[tuple[int, Index | None]]
     ) -> None:
+        """`chain`: number of each segment, and where it begins if it says so itself."""
         self._disk = disk
-        self._segment = segment
-        self._number = int(segment.name.removesuffix(_SUFFIX), 16)
-        self._offset = offset
-        self._seq = seq
+        self._tail = tail
         self._ledger = ledger
+        self._chain = chain
+        self._spare = False
         self._failed: WalFailed | None = None
 
     def append(self, batches: Sequence[WalBatch]) -> None:
         """All of `batches`, in order, as one record with one sync: all durable on return, or none.
 
-        Raises WalFailed, and from then on nothing else: after a failed sync nobody can say what is
-        on the disk, so the member must stop. A batch that breaks the log's rules (hard state going
-        back, a gap, a cut below commit) is a bug and raises AssertionError with nothing written.
+        Only the first may have a snapshot; it is durable before the record. Raises WalFailed, and
+        DiskFull: then these very batches, and no others, must be given again. A batch that breaks
+        the log's rules (hard state going back, a gap, a cut below commit) is a bug and raises
+        AssertionError with nothing written.
         """
         if self._failed is not None:
             raise self._failed
-        for batch in batches:
-            fault = self._ledger.fault(batch)
+        first = batches[0].snapshot
+        ledger = self._ledger if first is None else self._ledger.restarted(first)
+        for number, batch in enumerate(batches):
+            assert number == 0 or batch.snapshot is None, "a snapshot after other batches"
+            fault = ledger.fault(batch)
             assert fault is None, fault
-            self._ledger.take(batch)
-        payload = _ENCODER.encode(tuple(batches))
+            ledger = ledger.after(batch)
+        payload = encode_batches(batches)
         try:
-            self._write(payload)
-        except OSError as error:
-            where = self._disk.where(self._segment.name)
-            self._failed = WalFailed(
-                f"writing the log {where} failed: {error}. This node has stopped, because nothing "
-                "can be promised any more; check the disk, then start it again"
-            )
-            raise self._failed from error
+            if first is not None:
+                snapshots.save(self._disk, self._tail.header.owner, first)
+                self._restart(first)
+            if not self._tail.fits(payload):
+                self._roll(self._ledger.base(), record_bytes(len(payload)))
+            self._tail.write(payload)
+        except (OSError, _Unsynced, StorageError) as error:
+            raise self._fault(error) from error
+        self._ledger = ledger
+
+    def begin(self, snapshot: Snapshot | None) -> None:
+        """Go on in a new segment; `snapshot`, which is saved, stands for the whole log before it.
+
+        Raises DiskFull and WalFailed.
+        """
+        try:
+            if snapshot is None:
+                self._roll(self._ledger.base(), 0)
+            else:
+                self._restart(snapshot)
+        except (OSError, _Unsynced) as error:
+            raise self._fault(error) from error
+
+    @property
+    def durable(self) -> tuple[Term, Index]:
+        """Last term and index that are durable. May be read while another thread appends."""
+        ledger = self._ledger
+        return ledger.last_term, ledger.last_index
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether `prepare` has something to do."""
+        return not self._spare
+
+    def prepare(self) -> None:
+        """Make the next segment's room now, so that a batch does not wait for it.
+
+        Raises DiskFull while there is still room in the running segment, and WalFailed.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if not self._spare:
+            try:
+                self._disk.replace(SPARE, bytes(SEGMENT_BYTES))
+            except OSError as error:
+                raise self._fault(error) from error
+            self._spare = True
+
+    def save(self, snapshot: Snapshot) -> None:
+        """A snapshot of this member's own state is durable on return, and the log is shortened.
+
+        It is kept back to the snapshot before, should this one rot. Raises DiskFull, with the log
+        as it was, and WalFailed.
+        """
+        if self._failed is not None:
+            raise self._failed
+        try:
+            index = snapshots.save(self._disk, self._tail.header.owner, snapshot)
+        except StorageError as error:
+            raise self._fault(error) from error
+        self.compact(index)
+
+    def compact(self, index: Index) -> int:
+        """Remove the segments that hold nothing beyond `index`; returns how many.
+
+        A durable snapshot must stand for everything up to there. Raises WalFailed.
+        """
+        begins = [at for at, (_, base) in enumerate(self._chain) if base is not None]
+        last = max((at for at in begins if (self._chain[at][1] or 0) <= index), default=0)
+        for _ in range(last):
+            # Oldest first, each durable: after a crash no segment is missing between two others.
+            try:
+                self._disk.remove(name_of(self._chain[0][0]))
+            except OSError as error:
+                raise self._fault(error) from error
+            del self._chain[0]
+        return last
 
     def close(self) -> None:
         """Give the file back."""
-        self._segment.file.close()
+        self._tail.file.close()
 
-    def _write(self, payload: bytes) -> None:
-        needed = record_bytes(len(payload))
-        if self._offset + needed > self._segment.size:
-            self._roll(needed)
-        record = pack_record(self._segment.header, self._offset, self._seq, payload)
-        self._segment.file.write(self._offset, record)
-        self._segment.file.sync()
-        self._offset += needed
-        self._seq += 1
+    def _fault(self, error: Exception) -> StorageError:
+        """Full disks pass; anything else is final."""
+        where = self._disk.where(name_of(self._tail.number))
+        if isinstance(error, DiskFull):
+            return error
+        if isinstance(error, OSError) and error.errno in FULL:
+            return DiskFull(f"the log {where}", error)
+        self._failed = WalFailed(
+            f"writing the log {where} failed: {error}. This node has stopped, because nothing "
+            "can be promised any more; check the disk, then start it again"
+        )
+        return self._failed
 
-    def _roll(self, needed: int) -> None:
-        header = SegmentHeader(owner=self._segment.header.owner, first_seq=self._seq)
-        size = max(SEGMENT_BYTES, HEADER_BYTES + needed)
-        name = _name(self._number + 1)
-        self._disk.replace(name, pack_header(header).ljust(size, b"\0"))
+    def _restart(self, snapshot: Snapshot) -> None:
+        ledger = self._ledger.restarted(snapshot)
+        base = ledger.base(restart=True)
+        if self._tail.base != base or not self._tail.unused:  # else this was done in a try before
+            self._roll(base, 0)
+        self._ledger = ledger
+
+    def _roll(self, base: Base, needed: int) -> None:
+        header = SegmentHeader(owner=self._tail.header.owner, first_seq=self._tail.seq)
+        number = self._tail.number + 1
+        name = name_of(number)
+        head = _head(header, base)
+        size = max(SEGMENT_BYTES, len(head) + needed)
+        if self._spare and size == SEGMENT_BYTES:
+            spare = self._disk.open(SPARE)
+            try:
+                spare.write(0, head)
+                sync(spare)
+            finally:
+                spare.close()
+            self._disk.rename(SPARE, name)
+            self._spare = False
+        else:
+            self._disk.replace(name, head.ljust(size, b"\0"))
         file = self._disk.open(name)
-        self._segment.file.close()
-        self._segment = _Segment(name=name, header=header, file=file, size=size)
-        self._number += 1
-        self._offset = HEADER_BYTES
-
-
-def recover(disk: Disk, owner: Owner) -> tuple[Wal, Recovery]:
-    """The log as it was last synced, plus possibly the whole write that was under way.
-
-    Raises WalCorrupt (with file, offset, and what to do) when something durable is damaged or
-    missing, WalForeign when the log is another member's, WalFailed when the disk refuses. A torn
-    last write is cut. What is returned is durable again, whatever happened to an earlier sync.
-    """
-    try:
-        return _recover(disk, owner)
-    except OSError as error:
-        raise WalFailed(f"the log in {disk.where('')} cannot be read: {error}") from error
-
-
-def _recover(disk: Disk, owner: Owner) -> tuple[Wal, Recovery]:
-    names = [name for name in disk.names() if name.endswith(_SUFFIX)]
-    if not names:
-        raise WalCorrupt(f"the log of this member is missing from {disk.where('')}. {_REMEDY}")
-    ledger = _Ledger()
-    entries: list[Entry] = []
-    seq = 1
-    for number, name in enumerate(names, 1):
-        if name != _name(number):
-            raise WalCorrupt(f"log segment {disk.where(_name(number))} is missing. {_REMEDY}")
-        data = disk.read(name)
-        header = _header(disk, name, data, owner)
-        if header.first_seq != seq:
-            raise WalCorrupt(
-                f"{disk.where(name)} begins with record {header.first_seq}, but the records before "
-                f"it end at {seq - 1}: the end of the segment before it is lost. {_REMEDY}"
-            )
-        found = scan(header, data)
-        _check_damage(disk, name, found, is_last=number == len(names))
-        for record in found.records:
-            _replay(disk.where(name), record, ledger, entries)
-        seq += len(found.records)
-    # `names` is not empty, so the loop has set these to the newest segment's.
-    durable = data[: found.end].ljust(len(data), b"\0")
-    disk.replace(name, durable)
-    segment = _Segment(name=name, header=header, file=disk.open(name), size=len(durable))
-    wal = Wal(disk, segment, offset=found.end, seq=seq, ledger=ledger)
-    return wal, Recovery(
-        hard_state=ledger.hard_state,
-        entries=tuple(entries),
-        segments=len(names),
-        torn_bytes=found.damaged_bytes,
-    )
-
-
-def _header(disk: Disk, name: str, data: bytes, owner: Owner) -> SegmentHeader:
-    try:
-        header = unpack_header(data)
-    except BadHeader as error:
-        raise WalCorrupt(f"{disk.where(name)}, offset 0: {error}. {_REMEDY}") from error
-    if header.owner != owner:
-        raise WalForeign(
-            f"{disk.where(name)} is the log of {_describe(header.owner)}, but this is "
-            f"{_describe(owner)}: it was copied or mixed up; point this node at its own directory"
-        )
-    return header
-
-
-def _describe(owner: Owner) -> str:
-    return f"node {owner.node} (member {owner.uuid}) of cluster {owner.cluster_id}"
-
-
-def _check_damage(disk: Disk, name: str, found: Scan, *, is_last: bool) -> None:
-    if not found.damaged_bytes or (is_last and found.valid_after is None):
-        return
-    beyond = (
-        "another segment follows"
-        if found.valid_after is None
-        else f"a valid record follows at offset {found.valid_after}"
-    )
-    raise WalCorrupt(
-        f"{disk.where(name)}, offset {found.end}: the record here is damaged, and {beyond}, so it "
-        f"had been durable. {_REMEDY}"
-    )
-
-
-def _replay(where: str, record: Record, ledger: _Ledger, entries: list[Entry]) -> None:
-    where = f"{where}, offset {record.offset}"
-    if record.kind != BATCH:
-        raise WalCorrupt(
-            f"{where}: record of kind {record.kind}, written by a later version: "
-            "start this node with that version"
-        )
-    try:
-        batches = _DECODER.decode(record.payload)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise WalCorrupt(f"{where}: {error}. {_REMEDY}") from error
-    for batch in batches:
-        fault = ledger.fault(batch)
-        if fault is not None:
-            raise WalCorrupt(f"{where}: {fault}. {_REMEDY}")
-        if batch.truncate_from is not None:
-            del entries[batch.truncate_from - 1 :]
-        entries.extend(batch.entries)
-        ledger.take(batch)
+        self._tail.file.close()
+        self._tail = Tail(file, header, number=number, size=size, base=base)
+        self._chain.append((number, base.index))

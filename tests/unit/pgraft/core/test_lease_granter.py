@@ -100,10 +100,10 @@ class TestRenewal:
         lab.send(sender, 1, renew(epoch))
         assert answers(lab, to=sender) == [refusal]
 
-    def test_a_stranger_is_not_even_refused(self) -> None:
+    def test_a_stranger_is_refused_as_anybody_who_does_not_hold_it(self) -> None:
         lab = held()
         lab.send(9, 1, renew())
-        assert lab.letters == []
+        assert answers(lab, to=9) == ["not_holder"]
 
     def test_before_any_grant_there_is_nothing_to_renew(self) -> None:
         lab = Lab(1, 2, 3)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgraft.core.limits import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX
-from pgraft.core.log import RaftLog, is_contiguous
+from pgraft.core.log import RaftLog, is_contiguous, search
 from pgraft.core.types import (
     Config,
     Entry,
@@ -45,10 +45,10 @@ def grant_entry(index: int, epoch: int) -> Entry:
 
 def test_an_empty_log_ends_at_zero() -> None:
     log = log_of()
-    assert (log.last_index, log.last_term, log.commit, log.applied) == (0, 0, 0, 0)
+    assert (log.last_index, log.last_term, log.commit, log.applied.index) == (0, 0, 0, 0)
     assert log.term_at(Index(0)) == 0
     assert log.term_at(Index(1)) is None
-    assert log.grant is None
+    assert log.applied.grant is None
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_a_committed_entry_is_never_cut() -> None:
 def test_a_configuration_holds_from_append_and_is_reverted_with_its_entry() -> None:
     """Thesis §4.1; reverting is what several implementations forgot."""
     log = log_of(1)
-    founding = log.config
+    founding = log.configs.effective
     log.splice(Index(1), (config_entry(2, 1, 1, 2), config_entry(3, 1, 1, 2, 3)))
-    assert log.config.voters == {1, 2, 3}
+    assert log.configs.effective.voters == {1, 2, 3}
     log.splice(Index(2), entries(2, first=3))
-    assert log.config.voters == {1, 2}
+    assert log.configs.effective.voters == {1, 2}
     log.splice(Index(1), entries(3, first=2))
-    assert log.config is founding
+    assert log.configs.effective is founding
 
 
 def test_a_recovered_configuration_is_in_effect() -> None:
@@ -122,7 +122,7 @@ def test_a_recovered_configuration_is_in_effect() -> None:
             config=Config(voters=frozenset({NodeId(1)})),
         )
     )
-    assert log.config.voters == {4}
+    assert log.configs.effective.voters == {4}
 
 
 def test_commit_only_grows() -> None:
@@ -139,7 +139,7 @@ def test_each_entry_is_handed_out_once() -> None:
     assert log.take_committed() == ()
     log.commit_to(Index(3))
     assert [e.index for e in log.take_committed()] == [2, 3]
-    assert log.applied == 3
+    assert log.applied.index == 3
 
 
 def test_only_the_next_epoch_is_a_grant() -> None:
@@ -150,7 +150,7 @@ def test_only_the_next_epoch_is_a_grant() -> None:
     for index in range(1, 5):
         log.commit_to(Index(index))
         log.take_committed()
-        seen.append(log.grant.epoch if log.grant is not None else 0)
+        seen.append(log.applied.epoch)
     assert seen == [0, 1, 1, 2]
 
 
@@ -203,7 +203,7 @@ def test_a_grant_counts_with_its_payload() -> None:
 )
 def test_search_skips_whole_terms(index: int, term: int, found: tuple[int, int]) -> None:
     log = log_of(1, 1, 2, 2, 3, 3)
-    assert log.search(Index(index), Term(term)) == found
+    assert search(log, Index(index), Term(term)) == found
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ import pytest
 
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
+    AppendReply,
     HardState,
     Heartbeat,
+    HeartbeatReply,
     Index,
+    Message,
     NodeId,
     Recovered,
     Role,
     Term,
+    VoteReply,
     VoteRequest,
 )
 from tests.support.raft_lab import MS, TIMING, Lab, joint, recovered
@@ -27,15 +31,41 @@ class TestMembership:
             VoteRequest(term=Term(9), last_index=Index(9), last_term=Term(9), pre=True),
         ],
     )
-    @pytest.mark.parametrize("sender", [9, 1])
-    def test_strangers_and_echoes_are_not_listened_to(
-        self, sender: int, message: Heartbeat | VoteRequest
-    ) -> None:
+    def test_echoes_of_our_own_messages_are_dropped(self, message: Heartbeat | VoteRequest) -> None:
         lab = Lab(1, 2, 3)
         before = lab.status(1)
-        lab.send(sender, 1, message)
+        lab.send(1, 1, message)
         assert lab.status(1) == before
         assert lab.letters == []
+
+    def test_a_leader_that_is_not_known_yet_is_heard(self) -> None:
+        """Thesis §4.2: a member that lags must take entries of whoever leads."""
+        lab = Lab(1, 2, 3)
+        lab.send(9, 1, Heartbeat(term=Term(9), commit=Index(0), round=1))
+        assert (lab.status(1).term, lab.status(1).leader) == (9, 9)
+
+    def test_a_stranger_may_ask_for_a_vote(self) -> None:
+        """§4.2: a voter may lack the configuration that makes the candidate one."""
+        lab = Lab(1, 2, 3)
+        lab.send(9, 1, VoteRequest(term=Term(1), last_index=Index(0), last_term=Term(0)))
+        (letter,) = lab.take(VoteReply)
+        assert isinstance(letter.message, VoteReply)
+        assert letter.message.granted
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            VoteReply(term=Term(9), granted=False, pre=True),
+            AppendReply(term=Term(9), ok=False),
+            HeartbeatReply(term=Term(9), round=0),
+        ],
+    )
+    def test_answers_of_a_stranger_do_not_move_the_term(self, message: Message) -> None:
+        lab = Lab(1, 2, 3)
+        lab.elect(1)
+        lab.send(9, 1, message)
+        assert lab.leaders() == [1]
+        assert lab.status(1).term == 1
 
     def test_a_learner_gets_the_log_and_never_campaigns(self) -> None:
         lab = Lab(1, 2, learners=(4,))

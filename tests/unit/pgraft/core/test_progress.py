@@ -110,12 +110,12 @@ def test_a_rejection_while_replicating_probes_after_match() -> None:
 def test_a_heartbeat_answer_unblocks() -> None:
     probe = Progress(Index(3), 0)
     probe.sent(None, C0)
-    probe.resume()
+    probe.resume(0)
     assert not probe.blocked
     full = replicating(1)
     for index in range(2, 2 + INFLIGHT_APPENDS_MAX):
         full.sent(Index(index), C0)
-    full.resume()
+    full.resume(0)
     assert not full.blocked
 
 
@@ -137,7 +137,7 @@ def test_next_stays_above_match_and_match_never_falls(steps: list[tuple[str, int
         elif action == "reject":
             progress.rejected(index, Index(value // 2))
         elif action == "resume":
-            progress.resume()
+            progress.resume(0)
         elif action == "probe":
             progress.probe()
         assert progress.next > progress.match >= match

@@ -325,4 +325,4 @@ class TestTransfer:
         lab.transfer(1, 3)
         lab.send(2, 1, Heartbeat(term=Term(5), commit=Index(0), round=1))
         assert refused(lambda: lab.propose(1)) == "not_leader"
-        assert lab[1]._parts.replication.transfer is None
+        assert lab[1]._parts.handover.transfer is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgraft.core.types import HardState, Index, NodeId, Term, VoteReply
+from pgraft.core.types import Config, HardState, Index, NodeId, Snapshot, Term, VoteReply
 from pgraft.core.writes import WriteQueue
 
 VOTED = HardState(term=Term(1), vote=NodeId(2))
@@ -135,3 +135,28 @@ def test_a_stall_is_counted_from_the_oldest_batch() -> None:
     assert writes.stalled_ns(350) == 250
     writes.persisted(first)
     assert writes.stalled_ns(350) == 150
+
+
+def test_a_snapshot_needs_a_write_and_takes_the_place_of_a_cut() -> None:
+    writes = queue(5)
+    writes.cut(Index(4))
+    snapshot = Snapshot(index=Index(9), term=Term(1), config=Config(voters=frozenset()))
+    writes.reset(Index(2), snapshot)
+    assert needed(writes, 9)
+    assert writes.stable == 2
+    batch = writes.take(HardState(commit=Index(9)), Index(9), 0, ())
+    assert (batch.snapshot, batch.truncate_from, batch.first) == (snapshot, None, 10)
+    assert not needed(writes, 9)
+    assert batch.token is not None
+    writes.persisted(batch.token)
+    assert writes.stable == 9
+    assert writes.take(HardState(), Index(10), 0, ()).snapshot is None
+
+
+def test_what_was_written_before_a_snapshot_proves_nothing_beyond_the_commit() -> None:
+    writes = queue()
+    first = take(writes, 5)
+    snapshot = Snapshot(index=Index(9), term=Term(1), config=Config(voters=frozenset()))
+    writes.reset(Index(2), snapshot)
+    writes.persisted(first)
+    assert writes.stable == 2

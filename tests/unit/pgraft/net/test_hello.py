@@ -1,98 +1,45 @@
 """The hello lets in who belongs here, names what does not fit, and cannot be replayed."""
 
 import contextlib
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgraft.core.types import NodeId
-from pgraft.identity import Founder, FoundingMember, FoundingRecord, Identity, Stage
+from pgraft.identity import (
+    Identity,
+    Stage,
+)
+from pgraft.net.handshake import check_secret, refusal
 from pgraft.net.hello import (
-    HELLO_BYTES_MAX,
     NONCE_BYTES,
     REFUSALS,
-    Acceptor,
-    Dialer,
     HelloError,
     HelloRefused,
-    check_secret,
     hello_of,
-    judge,
     parse,
     printable,
-    refusal,
 )
-
-SECRET = b"0123456789abcdef"
-FOUNDERS = tuple(Founder(node=NodeId(n), address=f"h{n}:7400") for n in (1, 2, 3))
-UUIDS = {NodeId(n): str(n) * 32 for n in (1, 2, 3)}
-RECORD = FoundingRecord(
-    cluster_id="c" * 32,
-    cluster_name="prod",
-    members=tuple(
-        FoundingMember(node=f.node, address=f.address, uuid=UUIDS[f.node]) for f in FOUNDERS
-    ),
+from pgraft.net.judge import judge
+from tests.support.pgraft_hello import (
+    FOUNDERS,
+    RECORD,
+    UUIDS,
+    acceptor,
+    blank,
+    body,
+    dialer,
+    nonce,
+    recorded,
+    refused,
+    run,
+    seen,
+    started,
 )
-NONCES = itertools.count(1)
-
-
-def blank(node: int) -> Identity:
-    return Identity(
-        node=NodeId(node), uuid=UUIDS[NodeId(node)], cluster_name="prod", founders=FOUNDERS
-    )
-
-
-def started(node: int) -> Identity:
-    return replace(blank(node), stage=Stage.STARTED, record=RECORD)
-
-
-def recorded(node: int) -> Identity:
-    return replace(blank(node), stage=Stage.RECORDED, record=RECORD)
-
-
-def nonce() -> bytes:
-    return next(NONCES).to_bytes(NONCE_BYTES, "big")
-
-
-def dialer(identity: Identity, secret: bytes = SECRET, expected: int = 2) -> Dialer:
-    return Dialer(identity, secret, nonce=nonce(), expected=NodeId(expected))
-
-
-def acceptor(identity: Identity, secret: bytes = SECRET) -> Acceptor:
-    return Acceptor(identity, secret, nonce=nonce())
-
-
-def body(frame: bytes) -> bytes:
-    assert int.from_bytes(frame[:4], "big") == len(frame) - 4 <= HELLO_BYTES_MAX
-    return frame[4:]
-
-
-def run(dial: Dialer, accept: Acceptor) -> list[bytes]:
-    """The whole exchange; the messages sent, in order. Raises what either side raises."""
-    sent = [dial.begin()]
-    answer, done = accept.receive(body(sent[0]))
-    assert not done
-    sent.append(answer)
-    answer, done = dial.receive(body(answer))
-    assert not done
-    sent.append(answer)
-    answer, done = accept.receive(body(answer))
-    assert done
-    sent.append(answer)
-    last, done = dial.receive(body(answer))
-    assert done
-    assert last == b""
-    return sent
-
-
-def refused(dial: Dialer, accept: Acceptor) -> HelloRefused:
-    with pytest.raises(HelloRefused) as caught:
-        run(dial, accept)
-    return caught.value
 
 
 @pytest.mark.parametrize("make", [blank, recorded, started])
@@ -121,7 +68,7 @@ MISFITS = {
         "d{32} meets c{32}",
     ),
     "member_list": (
-        replace(started(1), record=replace(RECORD, members=RECORD.members[:2])),
+        replace(blank(1), founders=FOUNDERS[:2]),
         "1@h1:7400 2@h2:7400'.*1@h1:7400 2@h2:7400 3@h3:7400",
     ),
     "unknown_member": (
@@ -161,7 +108,7 @@ def test_a_dialer_refuses_whoever_is_not_the_one_it_dialed() -> None:
     dial, accept = dialer(started(1), expected=3), acceptor(started(2))
     assert refused(dial, accept).refuse.code == "wrong_target"
     hello = replace(hello_of(started(2), nonce(), NodeId(0)))
-    assert judge(started(1), hello) is None
+    assert judge(seen(started(1)), hello) is None
     with pytest.raises(HelloRefused, match="node 3 was dialed, node 2 answered"):
         dial.receive(body(acceptor(started(2)).receive(body(dialer(started(1)).begin()))[0]))
 
@@ -222,11 +169,11 @@ def test_nothing_of_the_hello_can_be_altered_on_the_way() -> None:
 
 
 def test_another_protocol_version_is_refused_by_number() -> None:
-    hello = replace(hello_of(started(1), nonce(), NodeId(2)), protocol=2)
-    found = judge(started(2), hello)
+    hello = replace(hello_of(started(1), nonce(), NodeId(2)), protocol=1)
+    found = judge(seen(started(2)), hello)
     assert found is not None
     assert found.code == "protocol"
-    assert "2 meets 1" in found.text
+    assert "protocol version 1 of node 1 meets 2 of node 2: run the same version" in found.text
 
 
 @given(st.binary(max_size=300))
@@ -267,3 +214,26 @@ def test_a_strangers_text_is_made_fit_for_a_log_line() -> None:
 def test_a_secret_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         check_secret(b"short")
+
+
+def test_a_peer_of_the_first_protocol_reads_why_it_is_refused() -> None:
+    """What was added later has defaults, so that both versions can read whom they refuse."""
+    old = msgspec.msgpack.decode(body(dialer(started(1)).begin())[1:])
+    for name in ("since", "position", "join"):
+        del old[name]
+    hello = bytes([1]) + msgspec.msgpack.encode(old | {"protocol": 1})
+    with pytest.raises(HelloRefused, match="run the same version of the daemon on both") as error:
+        acceptor(started(2)).receive(hello)
+    assert error.value.refuse.code == "protocol"
+
+
+def test_a_certificate_for_other_nodes_is_refused() -> None:
+    for names, fits in (((), True), ((1, 9), True), ((9,), False)):
+        accept = acceptor(started(2))
+        accept.certified(frozenset(NodeId(n) for n in names))
+        if fits:
+            run(dialer(started(1)), accept)
+        else:
+            error = refused(dialer(started(1)), accept)
+            assert error.refuse.code == "certificate"
+            assert "node 1 shows a certificate for node9" in error.refuse.text

@@ -23,9 +23,11 @@ from pgraft.core.types import (
 )
 from pgraft.identity import Founder, Identity
 from pgraft.net.memory import MemoryNetwork, MemoryTransport
-from pgraft.node.driver import PAUSE_NS, Driver, DriverEvents, boottime_ns
+from pgraft.node.counts import PAUSE_NS
+from pgraft.node.driver import INBOX_MAX, INPUTS_MAX, Driver, DriverEvents, boottime_ns
 from pgraft.storage import wal
 from pgraft.storage.disk import OsDisk
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
 from pgraft.wire import CONTROL_BYTES_MAX, Frame, WireError
 from tests.support.wait import wait_for_async
@@ -75,7 +77,7 @@ class Peers(MemoryTransport):
 def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> Driver:
     disk = OsDisk(directory)
     wal.create(disk, OWNER)
-    log, _ = wal.recover(disk, OWNER)
+    log, _ = recover(disk, OWNER)
     founders = (Founder(node=NodeId(1), address="h:1"),)
     identity = Identity(node=NodeId(1), uuid="a" * 32, cluster_name="test", founders=founders)
 
@@ -87,7 +89,11 @@ def driver_of(notes: Notes, directory: Path, failures: list[BaseException]) -> D
         log,
         Peers(MemoryNetwork(random.Random(0)), identity),
         DriverEvents(
-            apply=apply, read=lambda _: None, event=lambda _: None, failed=failures.append
+            apply=apply,
+            read=lambda _: None,
+            event=lambda _: None,
+            failed=failures.append,
+            restore=lambda _: None,
         ),
         clock=boottime_ns,
         beat_ns=60_000_000_000,
@@ -160,6 +166,36 @@ async def test_a_fault_in_sending_what_waited_for_a_sync_is_told_too(tmp_path: P
     assert isinstance(failures[0], WireError)
     assert not driver.running
     await driver.stop()
+
+
+async def test_a_flood_of_messages_is_taken_in_turns_and_in_order(tmp_path: Path) -> None:
+    notes = Order()
+    driver = driver_of(notes, tmp_path, [])
+    driver.start()
+    await wait_for_async(lambda: notes.calls, 5, "the driver runs")
+    for number in range(INPUTS_MAX + INBOX_MAX + 10):
+        driver.on_message(NodeId(2), HeartbeatReply(term=Term(1), round=number))
+    assert len(notes.rounds) == INPUTS_MAX, "the rest waits for its turn"
+    taken = INPUTS_MAX + INBOX_MAX
+    await wait_for_async(lambda: len(notes.rounds) == taken, 5, "all turns are over")
+    assert notes.rounds == list(range(taken))
+    assert driver.counts.messages_dropped == 10
+    driver.on_message(NodeId(2), HeartbeatReply(term=Term(1), round=taken))
+    await wait_for_async(lambda: notes.rounds[-1] == taken, 5, "and it goes on")
+    await driver.stop()
+
+
+class Order(Notes):
+    """A core that remembers the rounds it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.due_ns = boottime_ns() + 60_000_000_000
+        self.rounds: list[int] = []
+
+    def step(self, sender: NodeId, message: object, now: Nanos) -> None:
+        assert isinstance(message, HeartbeatReply)
+        self.rounds.append(message.round)
 
 
 async def test_only_what_was_done_is_counted(tmp_path: Path) -> None:

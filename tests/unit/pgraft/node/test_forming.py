@@ -17,6 +17,7 @@ from pgraft.net.memory import MemoryNetwork
 from pgraft.net.transport import Refusal
 from pgraft.node import ProposalUnknown
 from pgraft.storage.disk import Disk, DiskFile, StorageError
+from tests.support.certificates import Authority
 from tests.support.pgraft_cluster import DEADLINE_S, Cluster, Member
 from tests.support.wait import wait_for_async
 
@@ -58,6 +59,12 @@ class CrashingDisk:
         if self.dead:
             raise Crash
 
+    def rename(self, name: str, new: str) -> None:
+        self.disk.rename(name, new)
+
+    def remove(self, name: str) -> None:
+        self.disk.remove(name)
+
 
 def memory() -> MemoryNetwork:
     return MemoryNetwork(random.Random(1))
@@ -97,6 +104,15 @@ async def test_any_order_of_starts_forms_one_group(
         assert f"node {order[2]}: " in first.forming.status().text()
         await cluster.start(order[2])
         await cluster.formed()
+        await check_one_group(cluster)
+
+
+async def test_a_group_forms_and_works_through_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    async with Cluster(tmp_path, 3) as cluster:
+        for node, settings in cluster.settings.items():
+            settings.tls = authority.issue(f"one{node}", f"node{node}")
+        await cluster.start_all()
         await check_one_group(cluster)
 
 

@@ -1,6 +1,7 @@
 """Whole members: they elect, commit, hand over, and survive kills, restarts and bad networks."""
 
 import asyncio
+import gc
 import random
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_members_run_on_uvloop_as_well(tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(story())
+
+
+async def test_what_lives_at_the_start_is_spared_the_collection_of_garbage(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        before = gc.get_freeze_count()
+        cluster.settings[NodeId(1)].freezes = True
+        try:
+            await cluster.start_all()
+            assert gc.get_freeze_count() > before
+        finally:
+            gc.unfreeze()
 
 
 async def test_a_killed_leader_is_replaced_and_comes_back_from_its_disk(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pgraft.core.types import NodeId, ProposalRefused, Timing
+from pgraft.core.types import NO_ORIGIN, NodeId, ProposalRefused, Role, Timing
 from pgraft.net.channel import CallRefused
+from pgraft.net.transport import Refusal
 from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed
 from pgraft.storage.disk import DirectoryLocked, Disk, DiskFile
 from pgraft.storage.wal import WalCorrupt, WalFailed
@@ -134,6 +136,88 @@ async def test_nothing_is_acknowledged_before_its_sync_and_beats_never_wait_for_
         await cluster.applied([b"quick", b"slow"])
 
 
+class FullDisk(FailingDisk):
+    """Real files, until `broken`: then there is no room for a write."""
+
+    def open(self, name: str) -> DiskFile:
+        return FullFile(self.disk.open(name), self.broken)
+
+
+class FullFile(FailingFile):
+    def write(self, offset: int, data: bytes) -> None:
+        if self.broken[0]:
+            raise OSError(errno.ENOSPC, "injected")
+        self.file.write(offset, data)
+
+    def sync(self) -> None:
+        self.file.sync()
+
+
+async def test_a_leader_with_a_full_disk_gives_up_leading_and_is_whole_once_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, 3) as cluster:
+        full = {number: [False] for number in cluster.settings}
+        for number, settings in cluster.settings.items():
+            settings.wrap_disk = partial(FullDisk, broken=full[number])
+        await cluster.start_all()
+        leader = await cluster.leader()
+        me = leader.settings.node
+        await leader.node.propose(b"good", DEADLINE_S)
+        full[me][0] = True
+        await leader.node.propose(b"on a full disk", DEADLINE_S)  # the others have room
+        successor = await cluster.leader({m.settings.node for m in others(cluster, leader)})
+        for count in range(20):
+            await successor.node.propose(b"%d" % count, DEADLINE_S)
+        status = leader.node.status()
+        assert status.disk == "full"
+        assert status.role is not Role.LEADER
+        assert "stepped down: disk full" in [note.reason for note in status.elections]
+        assert not leader.failures, "nothing is lost: it waits"
+        # It grants no vote: with the third one gone too, nobody is elected.
+        third = next(m for m in others(cluster, leader) if m is not successor)
+        await cluster.stop(third.settings.node)
+        with pytest.raises(ProposalUnknown):
+            await successor.node.propose(b"alone", 1.0)
+        full[me][0] = False
+        await cluster.leader()
+        await wait_for_async(
+            lambda: leader.node.status().disk == "ok", DEADLINE_S, "it knows that there is room"
+        )
+        await cluster.start(third.settings.node)
+        await cluster.formed()
+        await cluster.applied((await cluster.leader()).commands)
+        assert leader.commands[:2] == [b"good", b"on a full disk"]
+
+
+async def test_the_status_tells_of_elections_pauses_and_the_disk(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 3) as cluster:
+        await cluster.start_all()
+        leader = await cluster.leader()
+        await leader.node.propose(b"x", DEADLINE_S)
+        status = leader.node.status()
+        assert any(note.reason.startswith("campaign") for note in status.elections)
+        median, p99, longest = status.disk_sync_ms
+        assert 0 < median <= p99 <= longest
+        assert (status.disk, status.clock_suspect) == ("ok", False)
+        burn(0.2)
+        await wait_for_async(
+            lambda: leader.node.status().loop_pause_max_ns > 100_000_000, DEADLINE_S, "it noticed"
+        )
+        assert leader.node.status().loop_pauses >= 1
+        leader.node.step_down("maintenance")
+        await wait_for_async(
+            lambda: (
+                "stepped down: maintenance"
+                in [note.reason for note in leader.node.status().elections]
+            ),
+            DEADLINE_S,
+            "it gives up leading, and says why",
+        )
+        leader.channel.on_refused(Refusal(node=NodeId(9), code="secret", text="no", by_peer=False))
+        assert set(leader.node.status().refused) <= {"secret", "not_formed", "duplicate_node"}
+
+
 async def test_an_apply_that_fails_stops_the_member(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +293,7 @@ async def test_a_member_that_was_stopped_takes_nothing_more(tmp_path: Path) -> N
         await cluster.start_all()
         leader = await cluster.leader()
         await leader.node.stop()
+        command = msgspec.msgpack.encode((b"x", NO_ORIGIN))
         with pytest.raises(CallRefused) as refused:
-            await leader.channel.call(NodeId(1), "pgraft.propose", b"x", DEADLINE_S)
+            await leader.channel.call(NodeId(1), "pgraft.command", command, DEADLINE_S)
         assert refused.value.code == "stopped", "a place in the log would be a lie"

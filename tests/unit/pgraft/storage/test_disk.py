@@ -10,6 +10,7 @@ import pytest
 from pgraft.core.types import Entry, EntryKind, Index, Term
 from pgraft.storage import wal
 from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk
+from pgraft.storage.replay import recover
 from pgraft.storage.segment import Owner
 
 OWNER = Owner(cluster_id="c" * 32, node=1, uuid="a" * 32)
@@ -59,7 +60,7 @@ def test_a_file_is_written_in_place(tmp_path: Path) -> None:
 def test_a_log_on_a_real_disk(tmp_path: Path) -> None:
     disk = OsDisk(tmp_path)
     wal.create(disk, OWNER)
-    log, _ = wal.recover(disk, OWNER)
+    log, _ = recover(disk, OWNER)
     entries = tuple(
         Entry(term=Term(1), index=Index(n), kind=EntryKind.COMMAND, data=bytes(400_000))
         for n in range(1, 6)
@@ -67,7 +68,7 @@ def test_a_log_on_a_real_disk(tmp_path: Path) -> None:
     for entry in entries:
         log.append([wal.WalBatch(entries=(entry,))])
     log.close()
-    log, found = wal.recover(disk, OWNER)
+    log, found = recover(disk, OWNER)
     log.close()
     assert found.entries == entries
     assert found.segments == 3

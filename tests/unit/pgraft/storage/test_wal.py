@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pgraft.core.types import Entry, EntryKind, HardState, Index, NodeId, Term
 from pgraft.storage import wal
 from pgraft.storage.disk import Disk, StorageError
+from pgraft.storage.replay import Recovery, recover
 from pgraft.storage.segment import (
     HEADER_BYTES,
     Owner,
@@ -19,13 +20,11 @@ from pgraft.storage.segment import (
 )
 from pgraft.storage.wal import (
     SEGMENT_BYTES,
-    Recovery,
     Wal,
     WalBatch,
     WalCorrupt,
     WalFailed,
     WalForeign,
-    recover,
 )
 from tests.support.pgraft_disk import MemoryDisk
 
@@ -160,6 +159,12 @@ def test_after_a_torn_write_the_log_goes_on(batches: list[WalBatch], data: st.Da
     assert recovered(disk).entries[-1].data == b"s"
 
 
+def records_of(disk: MemoryDisk) -> tuple[Record, ...]:
+    """The records of the first segment; the first of them is its base."""
+    content = bytes(disk.files[FIRST].durable)
+    return scan(unpack_header(content), content).records
+
+
 HEAD_BYTES = 20
 """Length, checksum, kind, three bytes of padding, sequence number."""
 
@@ -184,7 +189,7 @@ def test_no_flipped_bit_is_ever_believed(batches: list[WalBatch], data: st.DataO
     model.take(batches[-1])
 
     content = disk.files[FIRST].durable
-    records = scan(unpack_header(bytes(content)), bytes(content)).records
+    records = records_of(disk)
     last = records[-1]
     end = last.offset + record_bytes(len(last.payload))
     place = data.draw(st.integers(0, end + 64))
@@ -202,8 +207,9 @@ def test_no_flipped_bit_is_ever_believed(batches: list[WalBatch], data: st.DataO
 def test_rot_in_the_middle_names_file_offset_and_remedy() -> None:
     disk = MemoryDisk()
     write_all(disk, [WalBatch(entries=(entry(n),)) for n in range(1, 4)])
-    disk.files[FIRST].durable[HEADER_BYTES + 30] ^= 0x10
-    with pytest.raises(WalCorrupt, match=f"{FIRST}, offset {HEADER_BYTES}: .*valid record follows"):
+    place = records_of(disk)[1].offset
+    disk.files[FIRST].durable[place + 30] ^= 0x10
+    with pytest.raises(WalCorrupt, match=f"{FIRST}, offset {place}: .*valid record follows"):
         recovered(disk)
 
 
@@ -234,17 +240,21 @@ def test_damage_at_the_end_of_an_earlier_segment_is_rot() -> None:
 
 def test_a_record_wiped_at_the_end_of_an_earlier_segment_is_missed() -> None:
     disk = two_segments()
-    disk.files[FIRST].durable[HEADER_BYTES:] = bytes(SEGMENT_BYTES - HEADER_BYTES)
+    place = records_of(disk)[1].offset
+    disk.files[FIRST].durable[place:] = bytes(SEGMENT_BYTES - place)
     with pytest.raises(WalCorrupt, match="is lost"):
         recovered(disk)
 
 
-@pytest.mark.parametrize("lost", [FIRST, SECOND])
-def test_a_missing_segment_is_noticed_unless_it_is_the_newest(lost: str) -> None:
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [(FIRST, f"{SECOND} begins after entry 1, and no snapshot"), (SECOND, f"{SECOND} is missing")],
+)
+def test_a_missing_segment_is_noticed_unless_it_is_the_newest(lost: str, told: str) -> None:
     disk = two_segments()
     write_all_more(disk)
     del disk.files[lost]
-    with pytest.raises(WalCorrupt, match=f"{lost} is missing"):
+    with pytest.raises(WalCorrupt, match=told):
         recovered(disk)
 
 
@@ -367,7 +377,8 @@ def test_a_copy_of_a_record_inside_an_entry_is_not_taken_for_a_record() -> None:
     disk = MemoryDisk()
     log = fresh(disk)
     log.append([WalBatch(entries=(entry(1, data=b"y" * 64),))])
-    copy = bytes(disk.files[FIRST].durable[HEADER_BYTES : HEADER_BYTES + 400])
+    place = records_of(disk)[1].offset
+    copy = bytes(disk.files[FIRST].durable[place : place + 400])
     disk.fail_at = lambda kind: kind == "sync"
     with pytest.raises(WalFailed):
         log.append([WalBatch(entries=(entry(2, data=copy * 20),))])
@@ -383,7 +394,7 @@ def test_a_copy_of_a_record_inside_an_entry_is_not_taken_for_a_record() -> None:
 def test_a_record_of_a_later_version_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = MemoryDisk()
     log = fresh(disk)
-    monkeypatch.setattr("pgraft.storage.segment.BATCH", 7)
+    monkeypatch.setattr("pgraft.storage.segment.pack_record.__defaults__", (7,))
     log.append([WalBatch(entries=(entry(1),))])
     with pytest.raises(WalCorrupt, match="later version"):
         recovered(disk)

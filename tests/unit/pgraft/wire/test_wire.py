@@ -1,6 +1,8 @@
 """Frames: what goes in comes out, whatever the chunks; garbage raises WireError only."""
 
 import contextlib
+import random
+from dataclasses import replace
 from typing import Any, get_args
 
 import msgspec
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgraft import wire
+from pgraft.core import limits
 from pgraft.core.types import (
     Append,
     Config,
@@ -17,8 +20,11 @@ from pgraft.core.types import (
     Grant,
     Heartbeat,
     Index,
+    InstallSnapshot,
     Message,
     NodeId,
+    Session,
+    Snapshot,
     Term,
     VoteRequest,
 )
@@ -198,3 +204,105 @@ def test_beats_and_votes_overtake_appends_with_entries_but_not_each_other() -> N
     assert not wire.is_bulk(append())
     assert not wire.is_bulk(Heartbeat(term=Term(1), commit=Index(0), round=0))
     assert wire.is_bulk(Cast(method="m", payload=b""))
+
+
+def parts_of(data: bytes) -> list[bytes]:
+    """The bodies of all parts of one encoded frame."""
+    sent, bodies = 0, []
+    while sent < len(data):
+        piece, sent = wire.part(data, sent)
+        (body,) = FrameDecoder(wire.TRAVELLING_BYTES_MAX).feed(piece)
+        bodies.append(body)
+    return bodies
+
+
+LONG = encode(Cast(method="m", payload=random.Random(1).randbytes(200_000)))
+
+
+@given(st.integers(1, 4 * wire.PART_BYTES_MAX))
+def test_a_frame_in_parts_comes_back_equal(size: int) -> None:
+    data = encode(Cast(method="m", payload=bytes(size)))
+    assembly = wire.Assembly()
+    bodies = parts_of(data)
+    assert len(bodies) == -(-(len(data) - 4) // wire.PART_BYTES_MAX)
+    assert [assembly.take(body) for body in bodies] == [None] * (len(bodies) - 1) + [data[4:]]
+
+
+def test_whole_frames_may_come_between_parts() -> None:
+    assembly = wire.Assembly()
+    beat = encode(Heartbeat(term=Term(1), commit=Index(0), round=1))[4:]
+    seen = []
+    for body in parts_of(LONG):
+        seen += [assembly.take(beat), assembly.take(body)]
+    assert seen == [beat, None] * 3 + [beat, LONG[4:]]
+    assert assembly.take(beat) == beat
+
+
+@pytest.mark.parametrize("order", [(1,), (0, 0), (0, 2), (0, 1, 1), (0, 1, 0)])
+def test_parts_that_do_not_continue_each_other_are_refused(order: tuple[int, ...]) -> None:
+    assembly, bodies = wire.Assembly(), parts_of(LONG)
+    *good, bad = order
+    for number in good:
+        assert assembly.take(bodies[number]) is None
+    with pytest.raises(WireError, match="a part at"):
+        assembly.take(bodies[bad])
+
+
+def part_body(offset: int, total: int, chunk: bytes) -> bytes:
+    numbers = offset.to_bytes(4, "big") + total.to_bytes(4, "big")
+    return bytes([wire.VERSION, 32]) + numbers + chunk
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (part_body(0, 10, b""), "without content"),
+        (bytes([9]) + part_body(0, 10, b"x")[1:], "another version"),
+        (part_body(0, 2, b"xyz"), "a part at 0 of 2"),
+        (part_body(0, wire.BODY_BYTES_MAX + 1, b"x"), "parts of a frame of"),
+        (part_body(0, 1, b"x")[:9], "without content"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(body: bytes, text: str) -> None:
+    with pytest.raises(WireError, match=text):
+        wire.Assembly().take(body)
+
+
+def test_another_length_in_a_later_part_is_refused() -> None:
+    assembly = wire.Assembly()
+    assert assembly.take(part_body(0, 5, b"ab")) is None
+    with pytest.raises(WireError, match="a part at 2 of 6, after 2 bytes"):
+        assembly.take(part_body(2, 6, b"c"))
+
+
+def test_a_part_is_no_frame() -> None:
+    with pytest.raises(WireError, match="unknown frame tag 32"):
+        decode(part_body(0, 1, b"x"))
+
+
+def test_the_largest_snapshot_fits_and_no_larger_one() -> None:
+    sessions = tuple(
+        Session(session=2**64 - 1 - n, floor=2**62, done=tuple(range(2**62, 2**62 + 1024)))
+        for n in range(limits.SESSIONS_MAX)
+    )
+    snapshot = Snapshot(
+        index=Index(2**62),
+        term=Term(2**62),
+        config=Config(voters=frozenset({NodeId(1)})),
+        sessions=sessions,
+        data=bytes(limits.SNAPSHOT_BYTES_MAX),
+    )
+    message = InstallSnapshot(term=Term(1), snapshot=snapshot)
+    assert decode(encode(message)[4:]) == message
+    assert wire.is_bulk(message)
+    with pytest.raises(WireError, match="exceeds"):
+        encode(replace(message, snapshot=replace(snapshot, data=bytes(wire.SNAPSHOT_BYTES_MAX))))
+
+
+def test_a_stream_split_at_every_byte_yields_the_same() -> None:
+    vote = encode(VoteRequest(term=Term(1), last_index=Index(1), last_term=Term(1)))
+    cast = encode(Cast(method="m", payload=bytes(40)))
+    for cut in range(len(vote + cast) + 1):
+        decoder = FrameDecoder()
+        bodies = [*decoder.feed((vote + cast)[:cut]), *decoder.feed((vote + cast)[cut:])]
+        assert bodies == [vote[4:], cast[4:]]
