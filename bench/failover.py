@@ -9,6 +9,7 @@ Exit status 1 if a round did not heal in time. See bench/README.md.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -71,7 +72,9 @@ class Plan:
     synchronous: bool
     floor_runs: int
     seed: int
-    logs: Path | None
+    logs: Path
+    keep_logs: bool
+    """Also of visits in which everything healed."""
 
     def seconds(self) -> float:
         """About how long it takes."""
@@ -125,7 +128,8 @@ def parse(argv: list[str] | None = None) -> Plan:
         synchronous=chosen.synchronous,
         floor_runs=chosen.floor_runs,
         seed=chosen.seed,
-        logs=RESULTS / f"failover-logs-{time.time():.0f}" if chosen.keep_logs else None,
+        logs=RESULTS / f"failover-logs-{time.time():.0f}",
+        keep_logs=chosen.keep_logs,
     )
 
 
@@ -145,6 +149,7 @@ def visit(plan: Plan, number: int, stack: Stack, report: Report) -> None:
     faults = rng.sample(plan.faults, len(plan.faults))
     fault = "forming"
     guest = Visit(stack=stack, terms=plan.terms, rng=rng)
+    logs = plan.logs / f"{number}-{stack.name.replace(' ', '-').lower()}"
     try:
         begun_s = time.monotonic()
         stack.start()
@@ -162,10 +167,11 @@ def visit(plan: Plan, number: int, stack: Stack, report: Report) -> None:
     except (ClusterError, GroupError, TimeoutError) as error:
         failed = Sample(stack=stack.name, fault=fault, number=number, failed=str(error))
         report.samples.append(failed)
-        print(f"{stack.name:16s} {fault:13s} FAILED: {error}", flush=True)
+        stack.keep_logs(logs)
+        print(f"{stack.name:16s} {fault:13s} FAILED: {error}; logs in {logs}", flush=True)
     finally:
-        if plan.logs is not None:
-            stack.keep_logs(plan.logs / f"{number}-{stack.name.replace(' ', '-').lower()}")
+        if plan.keep_logs:
+            stack.keep_logs(logs)
 
 
 def line(one: Sample) -> str:
@@ -204,8 +210,18 @@ def undisturbed(close: Callable[[], None]) -> None:
             signal.signal(number, handler)
 
 
+def same_code_everywhere() -> None:
+    """A daemon that another one starts works in another directory, where a relative path would
+    lead to the code of whatever is installed."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    found = [str(Path(entry).resolve()) for entry in entries if entry]
+    if found:
+        os.environ["PYTHONPATH"] = os.pathsep.join(found)
+
+
 def main(argv: list[str] | None = None) -> int:
     plan = parse(argv)
+    same_code_everywhere()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: ended by SIGTERM"))
     try:
         programs, versions = prepare(plan)
