@@ -128,8 +128,10 @@ class Visit:
         rejoin_s = searched_s + at_rest(self.stack.dsns, DEADLINE_S) - back_s
         acks = writers.recorded.acks[max(first_ack, 0) :]
         seen = seen_by(acks, old, begun_s)
+        # All that was acknowledged up to now, also by what thawed, must be there when it is read.
+        acknowledged = {ack.row for ack in list(writers.recorded.acks)}
         _, rows = present(self.stack.dsns)
-        missing = len({ack.row for ack in acks_until(writers, searched_s)} - rows)
+        missing = len(acknowledged - rows)
         lost, self.missing = missing - self.missing, missing
         return Sample(
             stack=self.stack.name,
@@ -223,11 +225,6 @@ class Visit:
 
     def _await_flow(self, writers: Writers, begun_s: float) -> None:
         wait_until("writes after the fault", lambda: _flow(writers, begun_s), DEADLINE_S)
-
-
-def acks_until(writers: Writers, until_s: float) -> list[Ack]:
-    """Everything acknowledged up to a moment; later rows may be on their way to the reader."""
-    return [ack for ack in list(writers.recorded.acks) if ack.at_s <= until_s]
 
 
 def is_stopped(pid: int) -> bool:
