@@ -69,7 +69,6 @@ class Plan:
     faults: tuple[str, ...]
     rounds: int
     terms: Terms
-    synchronous: bool
     floor_runs: int
     seed: int
     logs: Path
@@ -124,8 +123,11 @@ def parse(argv: list[str] | None = None) -> Plan:
         stacks=chosen.stacks,
         faults=chosen.faults,
         rounds=chosen.rounds,
-        terms=Terms(node_s=chosen.freeze_s, agent_s=chosen.agent_freeze_s),
-        synchronous=chosen.synchronous,
+        terms=Terms(
+            node_s=chosen.freeze_s,
+            agent_s=chosen.agent_freeze_s,
+            synchronous=chosen.synchronous,
+        ),
         floor_runs=chosen.floor_runs,
         seed=chosen.seed,
         logs=RESULTS / f"failover-logs-{time.time():.0f}",
@@ -157,6 +159,7 @@ def visit(plan: Plan, number: int, stack: Stack, report: Report) -> None:
         facts.formed_s.append(round(time.monotonic() - begun_s, 1))
         facts.timing = stack.about()
         primary = create_table(stack.dsns)
+        guest.ready()
         facts.settings = settings_of(stack.dsns[primary])
         with Writers(stack.dsns, (PROMPT, PATIENT)) as writers:
             wait_until("first writes", lambda: writers.acked() > FIRST_ROWS, 60)
@@ -190,7 +193,7 @@ def measure(plan: Plan, programs: Programs | None, report: Report) -> None:
     for number in range(plan.rounds):
         turn = number % len(plan.stacks)
         for name in (*plan.stacks[turn:], *plan.stacks[:turn]):
-            stack = make_stack(name, programs, synchronous=plan.synchronous)
+            stack = make_stack(name, programs, synchronous=plan.terms.synchronous)
             try:
                 visit(plan, number, stack, report)
             finally:
@@ -228,14 +231,14 @@ def main(argv: list[str] | None = None) -> int:
     except SetupError as error:
         print(f"FAILED: {error}")
         return 1
-    report = Report(terms=plan.terms, synchronous=plan.synchronous, versions=versions)
+    report = Report(terms=plan.terms, versions=versions)
     print(f"seed {plan.seed}; this takes about {plan.seconds() / 60:.0f} minutes", flush=True)
     try:
         measure(plan, programs, report)
     finally:  # what was measured before Ctrl-C is kept, too
         if report.samples:
             text = report.text()
-            path = save("failover-synchronous" if plan.synchronous else "failover", text)
+            path = save("failover-synchronous" if plan.terms.synchronous else "failover", text)
             path.with_suffix(".json").write_text(report.json())
             print(f"{text}\nkept in {path} and {path.with_suffix('.json').name}")
     return 1 if report.failures() else 0

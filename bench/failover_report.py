@@ -50,7 +50,6 @@ class Report:
     """Filled while the run goes on."""
 
     terms: Terms
-    synchronous: bool
     versions: dict[str, str]
     floor_ms: list[float] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -70,7 +69,7 @@ class Report:
 
     def text(self) -> str:
         """The page."""
-        mode = "synchronous" if self.synchronous else "asynchronous"
+        mode = "synchronous" if self.terms.synchronous else "asynchronous"
         parts = [f"# Failover: RAMD beside Patroni, {mode} replication\n"]
         parts.append(table(HEADS, self._rows()))
         parts.append("".join(f"- {line}\n" for line in self.verdicts()))
@@ -102,7 +101,7 @@ class Report:
         """Everything, with each round."""
         return json.dumps(
             {
-                "synchronous": self.synchronous,
+                "synchronous": self.terms.synchronous,
                 "frozen_s": {FROZEN: self.terms.node_s, AGENT: self.terms.agent_s},
                 "versions": self.versions,
                 "machine": machine(),

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bench.failover_stacks import NODES, Stack
 from bench.figures import load_average
-from bench.outside import at_rest, picture
+from bench.outside import at_rest, commits_wait, picture
 from tools.local_cluster import ClusterError, wait_until
 from tools.local_processes import send
 from tools.writers import Ack, Writers, present
@@ -78,10 +78,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How long a freeze lasts, seconds."""
+    """How long a freeze lasts, seconds, and whether every fault waits for synchronous commits."""
 
     node_s: float = 60.0
     agent_s: float = 90.0
+    synchronous: bool = False
 
 
 def seen_by(acks: Sequence[Ack], old: int, begun_s: float) -> Seen:
@@ -147,6 +148,12 @@ class Visit:
             load=load,
         )
 
+    def ready(self) -> None:
+        """Wait until commits are what is to be measured. Raises ClusterError."""
+        if self.terms.synchronous:
+            dsns = self.stack.dsns
+            wait_until("commits wait for a replica", lambda: commits_wait(dsns), SETTLE_S)
+
     def thaw(self) -> None:
         """Whatever is stopped goes on, and does. Raises ClusterError."""
         pids = set(self.stopped)
@@ -159,6 +166,7 @@ class Visit:
         """Wait until nothing is under way; returns the primary."""
         at_rest(self.stack.dsns, DEADLINE_S)
         wait_until(f"{self.stack.name} is settled", self.stack.settled, SETTLE_S)
+        self.ready()
         begun_s = time.monotonic()
         wait_until("writes before the fault", lambda: _flow(writers, begun_s), SETTLE_S)
         primaries, _, _ = picture(self.stack.dsns)

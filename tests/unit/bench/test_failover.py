@@ -61,7 +61,7 @@ def test_a_restart_in_place_is_an_outage_without_a_takeover() -> None:
 
 
 def report() -> Report:
-    made = Report(terms=Terms(), synchronous=False, versions={"PostgreSQL": "18.6"})
+    made = Report(terms=Terms(), versions={"PostgreSQL": "18.6"})
     made.floor_ms += [100.0, 100.0]
     made.facts[RAMD] = Facts(timing={"primary_lease_ttl_ms": 3000}, formed_s=[5.0])
     for outage_ms, lost in ((300.0, 0), (450.0, 2)):
@@ -124,7 +124,7 @@ def test_synchronous_is_refused_where_it_would_be_ignored(monkeypatch: pytest.Mo
     monkeypatch.setattr(failover, "ramd_knows_synchronous", lambda: False)
     with pytest.raises(SystemExit):
         failover.parse(["--synchronous"])
-    assert failover.parse(["--synchronous", "--stacks", "patroni"]).synchronous
+    assert failover.parse(["--synchronous", "--stacks", "patroni"]).terms.synchronous
 
 
 def test_the_fastest_patroni_is_within_what_it_accepts() -> None:
