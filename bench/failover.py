@@ -203,14 +203,17 @@ def measure(plan: Plan, programs: Programs | None, report: Report) -> None:
 
 
 def undisturbed(close: Callable[[], None]) -> None:
-    """A second Ctrl-C must not leave half of the processes behind."""
+    """A second Ctrl-C must not leave half of the processes behind: it is heard afterwards."""
+    heard: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    before = [signal.signal(number, lambda one, _: heard.append(one)) for number in numbers]
     try:
         close()
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 def same_code_everywhere() -> None:

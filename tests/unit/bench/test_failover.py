@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -129,3 +130,17 @@ def test_synchronous_is_refused_where_it_would_be_ignored(monkeypatch: pytest.Mo
 
 def test_the_fastest_patroni_is_within_what_it_accepts() -> None:
     assert FASTEST.loop_wait + 2 * FASTEST.retry_timeout <= FASTEST.ttl
+
+
+def test_a_signal_during_the_cleaning_up_is_heard_after_it() -> None:
+    done: list[str] = []
+
+    def close() -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append("closed")
+
+    with pytest.raises(KeyboardInterrupt):
+        failover.undisturbed(close)
+    assert done == ["closed"]
+    failover.undisturbed(lambda: done.append("again"))
+    assert done == ["closed", "again"]
