@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak fuzz pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak sim mutants fuzz pins clean
 
 export PYTHON
 BIN := .venv/bin
@@ -72,6 +72,14 @@ bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit (docs/simulation.md)
+	$(BIN)/python -m tools.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) \
+	  $(if $(WAL),--wal $(WAL)) $(if $(CHAOS),--chaos $(CHAOS))
+
+mutants: setup ## put known bugs into pgraft, one at a time: the simulation must notice each
+	$(BIN)/python -m tools.mutants $(MUTANT)
 
 fuzz: setup ## damaged bytes at everything that reads from the peer port, for SECONDS= seconds
 	$(BIN)/python -m tools.fuzz_wire --seconds $(SECONDS) --seed $$RANDOM

@@ -39,6 +39,8 @@ from ramd.state.commands import (
     encode_grant_payload,
 )
 
+PATIENCE_NS = 2_000_000_000
+"""A node that was heard within this is there; see TimingValues.patience_ns."""
 HEAR_FIRST_NS = 200_000_000
 PAUSE_NS = 1_500_000_000
 """A gap between two beats above this is our own pause: hear first, then judge (attacks M6)."""
@@ -63,6 +65,7 @@ class Past:
     """What outlives a tenure: own times by the own clock."""
 
     started_ns: int
+    patience_ns: int
     last_beat_ns: int = 0
     last_transfer_ns: int = 0
     memory: Memory = field(default_factory=Memory)
@@ -82,11 +85,12 @@ class Coordinator:
         consensus: Consensus,
         now_ns: int,
         propose: Callable[[Command], None],
+        patience_ns: int = PATIENCE_NS,
     ) -> None:
         self._me = me
         self._consensus = consensus
         self._propose = propose
-        self._past = Past(started_ns=now_ns)
+        self._past = Past(started_ns=now_ns, patience_ns=patience_ns)
         self._tenure: Tenure | None = None
 
     @property
@@ -98,6 +102,12 @@ class Coordinator:
     def decision(self) -> Decision | None:
         """The last decision of this tenure, for people."""
         return self._tenure.decision if self._tenure else None
+
+    @property
+    def granting(self) -> bool:
+        """A grant was appended and is not applied here yet: nobody knows who is primary."""
+        tenure = self._tenure
+        return tenure is not None and tenure.appended_epoch > self._consensus.state().epoch
 
     @property
     def heard(self) -> dict[int, Heard]:
@@ -136,7 +146,7 @@ class Coordinator:
         if gap_ns > PAUSE_NS:
             events.emit(events.LoopPaused(gap_ms=gap_ns // 1_000_000))
             return now_ns + HEAR_FIRST_NS
-        if tenure.appended_epoch > view.state.epoch:
+        if self.granting:
             return None
         decision = decide(self.view(now_ns, status, self._past.heard))
         self._note(tenure, decision)
@@ -162,6 +172,9 @@ class Coordinator:
             last_transfer_ns=self._past.last_transfer_ns,
             ready=status.ready,
             memory=self._past.memory,
+            voting=status.voting,
+            silent_after_ns=self._past.patience_ns,
+            seal_wait_ns=self._past.patience_ns * 3 // 4,
         )
 
     def _enter(self, status: GroupStatus, now_ns: int) -> Tenure:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ramd import events, formation
+from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
@@ -28,10 +29,13 @@ from ramd.domain.service import (
     Stage,
 )
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
+from ramd.members import orders
+from ramd.members.cases import MemberCases
 from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
+from ramd.recovery import Recovery
 from ramd.runtime import Runtime
 from ramd.state.commands import Destroy, RequestHandover, encode
 
@@ -42,12 +46,13 @@ LOOK_S = 0.05
 PROPOSE_TIMEOUT_S = 5.0
 
 
-class RamdService:
+class RamdService(MemberCases):
     """`ramd.domain.service.Service` over the host's runtime."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
+        self.recover_quorum = Recovery(host).recover
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -80,8 +85,9 @@ class RamdService:
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
+        formation.check_certificate(config, plans)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
-        formation.check(plans, account, config.http_port)
+        formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)
         made = formation.Made()
         try:
@@ -248,6 +254,19 @@ class RamdService:
         me = self._host.daemon.config.node_id
         others = (m.node_id for m in runtime.state.members if m.node_id != me)
         return tuple(node for node in others if node not in heard or not left(heard[node]))
+
+    def _desk(self) -> orders.Desk:
+        runtime, config = self._runtime(), self._host.daemon.config
+        secret_file = config.cluster_secret_file or config.state_dir / formation.SECRET_FILE
+        return orders.Desk(
+            config=config,
+            consensus=runtime.link,
+            view=runtime.view,
+            until=self._until,
+            unix_ms=self._host.unix_ms,
+            secret=cluster_secret(secret_file),
+            secret_file=secret_file,
+        )
 
     # --- shared ------------------------------------------------------------------------------
 

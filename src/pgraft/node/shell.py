@@ -63,7 +63,7 @@ class Hooks:
     `restore` puts such a state in the place of the present one; without both the log is never
     shortened. `on_config` gets the configuration in effect, at the start and whenever it changes.
     `admit` is asked on the leader about a blank member that wants to join: '' if it may, else
-    "code: text for people".
+    "code: text for people"; the code "later" lets it ask again.
     """
 
     apply: Callable[[Entry], None]
@@ -211,7 +211,7 @@ class Node(Asking):
             clock_off=0.0 if check is None else check.off,
             clock_suspect=check is not None and check.suspect,
             refused=dict(transport.refusals()) if isinstance(transport, Counting) else {},
-            frames_dropped=transport.dropped if isinstance(transport, Counting) else 0,
+            frames_dropped=transport.dropped() if isinstance(transport, Counting) else 0,
         )
 
     @property

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ramd.config.explain import is_off
 from ramd.config.host import HOST_RULES
-from ramd.config.keys import Availability, is_loopback
+from ramd.config.keys import Availability, host_of, is_loopback
 from ramd.config.model import Config, all_fields
+from ramd.config.names import SELECTORS
 from ramd.config.nodes import OWN_KEYS, node_key
 from ramd.config.problem import Problem
 
 NOT_PROTECTED = "remove it: the daemon does not start as if it protected anything"
-SELECTORS = ("primary", "replica")
 INITDB_REFUSED = (
     "-D", "--pgdata", "-U", "--username", "-W", "--pwprompt", "--pwfile", "-A", "--auth",
     "-X", "--waldir", "-?", "--help", "-V", "--version",
@@ -54,6 +54,13 @@ def _http_needs_token(config: Config) -> Iterator[Problem]:
             f"'{config.http_bind_address}' is reachable from other hosts without a token",
             "set http_auth_enabled = true and http_auth_token_file, or bind to 127.0.0.1",
         )
+
+
+def _tls_complete(config: Config) -> Iterator[Problem]:
+    if config.ssl_enabled:
+        for key in ("ssl_cert_file", "ssl_key_file"):
+            if getattr(config, key) is None:
+                yield Problem("ssl_enabled", f"needs {key}", f"set {key}")
 
 
 def _token_given(config: Config) -> Iterator[Problem]:
@@ -139,7 +146,8 @@ def _ports_distinct(config: Config) -> Iterator[Problem]:
     """No two of the ports that will be bound on one host are the same."""
     own = [entry for entry in config.nodes if entry.node_id == config.node_id]
     bound: dict[tuple[str, int], str] = {}
-    for host, port, key in (*_listed_ports(config), *(() if own else _own_ports(config))):
+    listed = (*_listed_ports(config), *(() if own else _own_ports(config)))
+    for host, port, key in (*listed, *_metrics_port(config)):
         place = ("loopback" if is_loopback(host) else host.lower(), port)
         first = bound.setdefault(place, key)
         if first != key:
@@ -157,12 +165,44 @@ def _own_ports(config: Config) -> Iterator[tuple[str, int, str]]:
         yield config.hostname, getattr(config, key), key
 
 
+def _metrics_port(config: Config) -> Iterator[tuple[str, int, str]]:
+    if config.prometheus_enabled:
+        yield config.hostname, config.prometheus_port, "prometheus_port"
+
+
 def _secret_needed(config: Config) -> Iterator[Problem]:
     if config.nodes and not config.one_host and config.cluster_secret_file is None:
         yield Problem(
             "cluster_secret_file",
             "is required when the nodes are on several hosts",
             "name a file with one long random line, the same on every host, mode 0600",
+        )
+
+
+def _join_complete(config: Config) -> Iterator[Problem]:
+    if not config.join:
+        if config.join_token_file is not None:
+            yield Problem("join_token_file", "joins nothing without join", "set join, or remove it")
+        return
+    if config.join_token_file is None:
+        yield Problem(
+            "join", "needs join_token_file", "name the file with the token of `ramctrl nodes add`"
+        )
+    if config.cluster_secret_file is None:
+        yield Problem(
+            "cluster_secret_file",
+            "is required to join",
+            "name a copy of the cluster's secret file, mode 0600",
+        )
+
+
+def _join_reachable(config: Config) -> Iterator[Problem]:
+    elsewhere = [a for a in config.join if not is_loopback(host_of(a))]
+    if elsewhere and is_loopback(config.hostname):
+        yield Problem(
+            "hostname",
+            f"'{config.hostname}' cannot be reached from {host_of(elsewhere[0])}",
+            "the name or address under which this node was added",
         )
 
 
@@ -216,7 +256,8 @@ def _profile_times(config: Config) -> Iterator[Problem]:
 
 PLACES = (
     "state_dir", "postgresql_log_dir", "log_file", "pid_file", "cluster_secret_file",
-    "http_auth_token_file", "working_directory",
+    "http_auth_token_file", "working_directory", "join_token_file",
+    "ssl_cert_file", "ssl_key_file", "ssl_ca_file",
 )  # fmt: skip
 
 
@@ -262,11 +303,17 @@ CHECKS: tuple[Check, ...] = (
     Check(reads=("nodes",), run=_one_primary),
     Check(reads=("nodes", "hostname"), run=_hosts_reachable),
     Check(reads=("raft_bind_address", "nodes", "hostname"), run=_raft_reachable),
+    Check(reads=("ssl_enabled", "ssl_cert_file", "ssl_key_file"), run=_tls_complete),
     Check(
-        reads=("nodes", "node_id", "hostname", "postgresql_port", "raft_port", "http_port"),
+        reads=(
+            *("nodes", "node_id", "hostname", "postgresql_port", "raft_port", "http_port"),
+            *("prometheus_enabled", "prometheus_port"),
+        ),
         run=_ports_distinct,
     ),
     Check(reads=("nodes", "hostname", "cluster_secret_file"), run=_secret_needed),
+    Check(reads=("join", "join_token_file", "cluster_secret_file"), run=_join_complete),
+    Check(reads=("join", "hostname"), run=_join_reachable),
     Check(
         reads=("auth_method", "nodes", "hostname", "postgresql_password"), run=_trust_on_one_host
     ),

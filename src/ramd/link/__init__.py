@@ -5,7 +5,32 @@ state (`state_copy`), keeping its lease (`lease`). Must not live here: decisions
 reading at `join.join`.
 """
 
+from ramd.link.certificates import PeerTls
 from ramd.link.handle import Link
-from ramd.link.join import RAFT_DIR, GroupOptions, Membership, belongs, founded, join
+from ramd.link.join import (
+    RAFT_DIR,
+    GroupOptions,
+    JoinOptions,
+    Membership,
+    add_again,
+    belongs,
+    founded,
+    join,
+)
+from ramd.link.recover import Survival, recover_alone, resume
 
-__all__ = ["RAFT_DIR", "GroupOptions", "Link", "Membership", "belongs", "founded", "join"]
+__all__ = [
+    "RAFT_DIR",
+    "GroupOptions",
+    "JoinOptions",
+    "Link",
+    "Membership",
+    "PeerTls",
+    "Survival",
+    "add_again",
+    "belongs",
+    "founded",
+    "join",
+    "recover_alone",
+    "resume",
+]

@@ -23,6 +23,15 @@ from ramd.domain.model import (
     Removal,
     Settings,
 )
+from ramd.state.member_commands import (
+    AdmitMember,
+    DropMember,
+    InviteMember,
+    KeepMember,
+    RemoveMember,
+    WithdrawInvitation,
+)
+from ramd.state.recovery import RecordRecovery
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -116,6 +125,13 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | InviteMember
+    | WithdrawInvitation
+    | AdmitMember
+    | RemoveMember
+    | KeepMember
+    | DropMember
+    | RecordRecovery
 )
 
 
@@ -140,6 +156,13 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "invite": InviteMember,
+    "withdraw": WithdrawInvitation,
+    "admit": AdmitMember,
+    "remove": RemoveMember,
+    "keep": KeepMember,
+    "drop": DropMember,
+    "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 
