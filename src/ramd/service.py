@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ramd import events, formation, switching
-from ramd.assembly import cluster_secret
+from ramd.config.secret_file import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import Removal
 from ramd.domain.service import (
@@ -103,7 +103,7 @@ class RamdService(MemberCases):
         except (RamdError, TimeoutError, OSError) as error:
             await self._undo(made, fresh=fresh)
             if isinstance(error, RamdError):
-                raise formation.as_refusal(error, "create failed") from error
+                raise _undone(error, "create failed") from error
             raise Unavailable(
                 f"create did not finish: {str(error) or f'not within {timeout_s:g} s'};"
                 " everything that was made has been removed again"
@@ -293,3 +293,13 @@ def _require_alive(made: formation.Made, plans: tuple[formation.NodePlan, ...]) 
 
 def _holds_data(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
+
+
+def _undone(error: RamdError, what: str) -> RamdError:
+    """The same error, saying what was under way and that everything was undone."""
+    return type(error)(
+        f"{what}: {error.message}; everything that was made has been removed again",
+        code=error.code,
+        hint=error.hint,
+        field=error.field,
+    )
