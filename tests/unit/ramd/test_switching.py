@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
@@ -17,7 +16,7 @@ from ramd.runtime import Runtime
 from ramd.state.commands import RequestHandover, decode
 from ramd.switching import Desk, move_primary, moved_to, require_movable
 from tests.api import stories
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 T = TypeVar("T")
 PROMOTED = Reign(
@@ -72,7 +71,7 @@ class Group:
 
         async def until(check: Callable[[], T | None]) -> T:
             while (found := check()) is None:
-                await asyncio.sleep(0.05)
+                await elapse(0.05)
                 if group.later:
                     group.picture = group.later.pop(0)
             return found
