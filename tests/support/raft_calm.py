@@ -111,10 +111,6 @@ class Calm:
         others = [node for node in self._world.hosts if node != host.node]
         cuts = self._world.network.cuts
         how = self._world.rng.choice(("dead", "cut off", "deaf", "dumb"))
-        if how == "deaf" and host.process is not None and host.process.raft.holder.epoch:
-            # Its renewals would go on to arrive and keep the epoch from moving. Over a connection
-            # (and pgraft's are) nobody can speak for long without being answered.
-            how = "cut off"
         if how == "dead" and host.process is not None:
             host.crash()
         elif how == "cut off":
