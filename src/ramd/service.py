@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ramd import events, formation
-from ramd.assembly import cluster_secret
+from ramd.config.secret_file import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
@@ -104,7 +104,7 @@ class RamdService(MemberCases):
         except (RamdError, TimeoutError, OSError) as error:
             await self._undo(made, fresh=fresh)
             if isinstance(error, RamdError):
-                raise formation.as_refusal(error, "create failed") from error
+                raise _undone(error, "create failed") from error
             raise Unavailable(
                 f"create did not finish: {str(error) or f'not within {timeout_s:g} s'};"
                 " everything that was made has been removed again"
@@ -390,3 +390,13 @@ def _require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool
             code="no_candidate",
             hint="a replica must stream from the primary and not be tagged nofailover",
         )
+
+
+def _undone(error: RamdError, what: str) -> RamdError:
+    """The same error, saying what was under way and that everything was undone."""
+    return type(error)(
+        f"{what}: {error.message}; everything that was made has been removed again",
+        code=error.code,
+        hint=error.hint,
+        field=error.field,
+    )

@@ -39,6 +39,9 @@ class Calm:
         """Choose who is left, and bring all of them up."""
         world = self._world
         self._since_ns = world.now
+        for host in world.hosts.values():
+            if host.doubtful and not host.gone and host.process is None:
+                host.start()  # or its disk turns out to be lost; the others can do without
         hosts = [host for host in world.hosts.values() if not host.gone]
         self.core = self._choose(hosts)
         self._before = max(host.store.durable.hard_state.commit for host in hosts)
