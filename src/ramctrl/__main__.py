@@ -1,7 +1,7 @@
 """`ramctrl`: the tree of commands, the global options, and the exit codes.
 
-Start reading at `main`. Groups are in `cluster`, `nodes` and `pgraft`; short and older
-spellings are aliases of the same functions, here and only here.
+Start reading at `main`. Each group is in the module of its name; short and older spellings are
+aliases of the same functions, here and only here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, members, nodes, output, pgraft, quorum
+from ramctrl import cluster, decisions, members, nodes, output, pgraft, quorum, replication
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -35,17 +35,24 @@ app.add_typer(nodes.app, name="nodes")
 app.add_typer(nodes.app, name="node", hidden=True)
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(pgraft.app, name="pgraft")
+app.add_typer(replication.app, name="replication")
 
 shown = typer.Typer(no_args_is_help=True, help="Other spellings.")
 app.add_typer(shown, name="show", hidden=True)
 shown.command("cluster")(cluster.status)
 shown.command("status")(cluster.status)
 shown.command("nodes")(nodes.list_nodes)
+shown.command("replication")(replication.status)
 replica = typer.Typer(no_args_is_help=True, help="Other spellings.")
 app.add_typer(replica, name="replica", hidden=True)
 replica.command("add")(members.add)
 replica.command("remove")(members.remove)
 app.command("status", hidden=True)(cluster.status)
+app.command("explain")(decisions.explain)
+app.command("decisions", hidden=True)(decisions.decisions)
+app.command("promote", hidden=True)(cluster.promote)
+app.command("demote", hidden=True)(cluster.demote)
+app.command("switchover", hidden=True)(cluster.failover)
 app.command("failover", hidden=True)(cluster.failover)
 
 
@@ -118,6 +125,8 @@ def run(arguments: Sequence[str]) -> int:
         if settings is not None and isinstance(error, ApiError):
             output.show_error_envelope(settings, error.envelope)
         output.show_error(error.message, hint=error.hint, settings=settings)
+        if isinstance(error, ApiError):
+            output.show_obstacles(error.envelope)
         return CODES[error.code].exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramd import events
 from ramd.coordinator import Coordinator, definite
@@ -16,6 +16,7 @@ from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Directive, LocalFacts
 from ramd.domain.fence import Fence
 from ramd.domain.observation import Heard, Observation, RaftMark
+from ramd.domain.sync import SyncSeen
 from ramd.execute.executor import Executor
 from ramd.execute.local import LocalStore
 from ramd.link import Link
@@ -42,6 +43,8 @@ class Parts:
     coordinator: Coordinator
     fence: Fence
     clock: Callable[[], int]
+    synced: Callable[[], SyncSeen | None] = lambda: None
+    """What a primary tells of its synchronous set."""
     patience_ns: int = PATIENCE_NS
     """A coordinator not heard for this long is not in touch."""
     adopt_until_ns: int = 0
@@ -105,6 +108,7 @@ class ControlLoop:
                 applied_index=status.applied_index,
             ),
         )
+        observation = replace(observation, sync=parts.synced())
         self._news |= parts.coordinator.hear(observation, now_ns)
         wake_ns = parts.coordinator.beat(now_ns)
         # Deciding may have changed term or state: everything below looks at what is now.
@@ -134,6 +138,7 @@ class ControlLoop:
             sealed_attempt=seal.attempt if seal else None,
             self_fenced=parts.fence.guards,
             removed=bool(status.removed),
+            yielding_epoch=parts.executor.standing().yielding_epoch,
             adopt_until_ns=parts.adopt_until_ns,
         )
         goal = plan(parts.consensus.state(), told.directive, facts, observation)

@@ -26,6 +26,8 @@ from ramd.domain.service import (
     RemoveNodeRequest,
     RemoveNodeResult,
     Snapshot,
+    SyncChange,
+    SyncChanged,
 )
 from tests.api import stories
 from tests.support.ports import free_port
@@ -75,6 +77,10 @@ class FakeService:
         return FailoverResult(
             old_primary=1, new_primary=request.target or 2, failover_time_ms=412, epoch=2
         )
+
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        await self._serve(change)
+        return SyncChanged(settled=True)
 
     async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
         await self._serve(request)

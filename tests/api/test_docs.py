@@ -52,6 +52,8 @@ def test_every_field_is_named(api: Api) -> None:
     answers += [api.get("/nodes/1").data, api.post("/cluster/create", {"num_nodes": 3}).data]
     answers += [api.get("/quorum/status").data, api.post("/quorum/recover").data]
     answers += [api.post("/cluster/destroy").data, api.post("/cluster/failover").data]
+    sync = api.get("/sync-standbys/status").data
+    answers += [sync, *sync["nodes"]]
     answers += [api.post("/cluster/add-node").data]
     answers += [api.post("/cluster/remove-node", {"node_id": 3}).data]
     answers += [api.post("/cluster/add-voter", {"node_id": 3}).data]

@@ -7,10 +7,9 @@ What may be streamed from whom is decided by `fake_wal`. Start reading at `FakeS
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ramd.domain.errors import PostgresError
@@ -27,6 +26,8 @@ from ramd.domain.server import (
     StopMode,
     Upstream,
 )
+from ramd.domain.sync import SyncConf, SyncFacts
+from tests.support.fake_faults import FakeProcess, Faults
 from tests.support.fake_wal import SYSTEM_ID, FakeDisk, common_end, on_line, timeline_at
 
 __all__ = ["SYSTEM_ID", "FakeDisk", "FakeNet", "FakeServer"]
@@ -43,29 +44,6 @@ DURATIONS_S = {
     "end_of_wal": 0.1,
     "probe": 0.002,
 }
-
-
-@dataclass(slots=True)
-class FakeProcess:
-    """The postmaster that runs now."""
-
-    primary: bool
-    accepts_at: float
-    exited: asyncio.Event = field(default_factory=asyncio.Event)
-    pid: int = field(default_factory=itertools.count(1000).__next__)
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong next. `fail[name]` is raised by that call; `extra_s[name]` slows it down."""
-
-    fail: dict[str, deque[BaseException]] = field(default_factory=dict)
-    extra_s: dict[str, float] = field(default_factory=dict)
-    hung: bool = False
-    """Lives and answers nothing; only SIGKILL ends it."""
-    promote_to: int | None = None
-    """The timeline a promotion takes instead of the asked one."""
-    never_replays: bool = False
 
 
 class FakeNet:
@@ -102,6 +80,9 @@ class FakeServer(Server):
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
         self.inside: Fence = NoFence()
+        self.told: SyncConf | None = None
+        self.streams = SyncFacts(flushed=Lsn(0), names="")
+        """What a look at its streams shows."""
         net.servers[node_id] = self
 
     @property
@@ -262,6 +243,15 @@ class FakeServer(Server):
         await self.enter("ensure_slots")
         self.slots = (primary, members)
 
+    async def tell_sync(self, conf: SyncConf) -> None:
+        if conf != self.told:
+            await self.enter("tell_sync")
+            self.told = conf
+
+    async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
+        await self.enter("sync_facts", "probe")
+        return self.streams
+
     async def ensure_roles(self) -> None:
         await self.enter("ensure_roles")
 
@@ -333,6 +323,10 @@ class FakeServerData(ServerData):
             checkpoint_lsn=Lsn(disk.end),
             standby_signal=disk.standby_signal,
         )
+
+    def tie(self) -> str:
+        disk = self._server.disk
+        return str(id(disk)) if disk.kind is DataKind.CLUSTER else ""
 
     async def initdb(self) -> None:
         await self._server.enter("initdb")

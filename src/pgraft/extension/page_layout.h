@@ -9,7 +9,7 @@
 
 #define PGRAFT_PAGE_BYTES 8192
 #define PGRAFT_MAGIC UINT64CONST(0x4750544641524750)
-#define PGRAFT_LAYOUT_VERSION 1
+#define PGRAFT_LAYOUT_VERSION 2
 #define PGRAFT_START_MASK UINT64CONST(0xffff)
 #define PGRAFT_SERVER_LOCK_BYTE 4096
 #define PGRAFT_READ_TRIES_MAX 10000
@@ -32,6 +32,7 @@
 #define PGRAFT_W_DAEMON_HEARTBEAT 16	/* BOOTTIME ns */
 #define PGRAFT_W_DAEMON_PID 17	/* process id, 0 if it ended in order */
 #define PGRAFT_W_RELEASED_EPOCH 18	/* latch: no lease of this or an older epoch is ever used */
+#define PGRAFT_W_DRAIN_AT 19	/* from then on (BOOTTIME ns) a fenced server ends open xids; 0 never */
 
 /* STATE: the daemon's picture of the group */
 #define PGRAFT_W_STATE_SEQ 32	/* sequence number */
@@ -71,10 +72,12 @@
 #define PGRAFT_W_DROPPED_ACKS 522	/* flushed, but not acknowledged because the lease had ended */
 #define PGRAFT_W_DROPPED_SYNC 523	/* flushed, but not acknowledged: the wait for sync was cancelled */
 #define PGRAFT_W_ENDED_SESSIONS 524	/* sessions ended after the grace time */
+#define PGRAFT_W_WEAK_COMMITS 525	/* transactions let through without waiting for sync replicas */
 
 /* PROBE: the flush probe's words that stand alone (BOOTTIME ns, 0 never) */
 #define PGRAFT_W_FLUSH_BEGUN 528	/* when the probe began its last flush of WAL */
 #define PGRAFT_W_FLUSH_ENDED 529	/* when its last flush ended; before FLUSH_BEGUN while one hangs */
+#define PGRAFT_W_FLUSH_PLACE 530	/* the probe's own place in allProcs, counted from 1; 0 none */
 
 /* PULSE: the worker's picture of the server, every 10 ms; LSNs are bytes, 0 unknown */
 #define PGRAFT_W_PULSE_SEQ 536	/* sequence number */
@@ -98,7 +101,10 @@
 #define PGRAFT_W_FENCED_AT 554	/* since when, BOOTTIME ns, 0 if it is not */
 #define PGRAFT_W_FENCE_LSN 555	/* on a fenced primary: insert position read after the fence fell */
 #define PGRAFT_W_TICKS 556	/* how often the worker has published since it began */
-#define PGRAFT_W_PULSE_CHECK 557	/* check sum */
+#define PGRAFT_W_SYNC_GENERATION 557	/* oldest pgraft.sync_generation of a walsender, checkpointer */
+#define PGRAFT_W_SYNC_DEFINED 558	/* 1 if commits wait for synchronous replicas */
+#define PGRAFT_W_STREAM_FLUSHED 559	/* what the stream through ramd_node_1 to _9 has confirmed on disk, 0 none */
+#define PGRAFT_W_PULSE_CHECK 568	/* check sum */
 
 /* MEMBER: offsets within the PGRAFT_MEMBER_WORDS words of one member */
 #define PGRAFT_M_ID 0	/* node id */

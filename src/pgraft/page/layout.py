@@ -22,7 +22,7 @@ WORDS = 1024
 WORD_BYTES = 8
 PAGE_BYTES = WORDS * WORD_BYTES
 MAGIC = int.from_bytes(b"PGRAFTPG", "little")
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 READ_TRIES_MAX = 10_000
 """A reader of a published block gives up after so many torn or unfinished looks."""
 START_MASK = 0xFFFF
@@ -97,6 +97,7 @@ BLOCKS: tuple[Block, ...] = (
             _word("DAEMON_HEARTBEAT", "BOOTTIME ns"),
             _word("DAEMON_PID", "process id, 0 if it ended in order"),
             _word("RELEASED_EPOCH", "latch: no lease of this or an older epoch is ever used"),
+            _word("DRAIN_AT", "from then on (BOOTTIME ns) a fenced server ends open xids; 0 never"),
         ),
     ),
     Block(
@@ -154,6 +155,7 @@ BLOCKS: tuple[Block, ...] = (
             _word("DROPPED_ACKS", "flushed, but not acknowledged because the lease had ended"),
             _word("DROPPED_SYNC", "flushed, but not acknowledged: the wait for sync was cancelled"),
             _word("ENDED_SESSIONS", "sessions ended after the grace time"),
+            _word("WEAK_COMMITS", "transactions let through without waiting for sync replicas"),
         ),
     ),
     Block(
@@ -163,6 +165,7 @@ BLOCKS: tuple[Block, ...] = (
         fields=(
             _word("FLUSH_BEGUN", "when the probe began its last flush of WAL"),
             _word("FLUSH_ENDED", "when its last flush ended; before FLUSH_BEGUN while one hangs"),
+            _word("FLUSH_PLACE", "the probe's own place in allProcs, counted from 1; 0 none"),
         ),
     ),
     Block(
@@ -192,6 +195,13 @@ BLOCKS: tuple[Block, ...] = (
             _word("FENCED_AT", "since when, BOOTTIME ns, 0 if it is not"),
             _word("FENCE_LSN", "on a fenced primary: insert position read after the fence fell"),
             _word("TICKS", "how often the worker has published since it began"),
+            _word("SYNC_GENERATION", "oldest pgraft.sync_generation of a walsender, checkpointer"),
+            _word("SYNC_DEFINED", "1 if commits wait for synchronous replicas"),
+            Field(
+                name="STREAM_FLUSHED",
+                what="what the stream through ramd_node_1 to _9 has confirmed on disk, 0 none",
+                count=MEMBERS_MAX,
+            ),
             _word("PULSE_CHECK", "check sum"),
         ),
     ),

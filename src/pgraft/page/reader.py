@@ -17,6 +17,7 @@ from pgraft.page.layout import (
     LEADER_FLAG,
     MEMBER_PLACES,
     MEMBER_WORDS,
+    MEMBERS_MAX,
     NAME_BYTES,
     PLACES,
     PRIMARY_FLAG,
@@ -70,6 +71,12 @@ class Pulse:
     fenced_at_ns: int
     fence_lsn: int
     ticks: int
+    sync_generation: int
+    """Every process that may release a waiting commit has loaded this one, or a later one."""
+    sync_defined: bool
+    """Commits wait for synchronous replicas, as the processes see it that wait."""
+    stream_flushed: tuple[int, ...] = ()
+    """Of the members 1 to 9: what its stream has confirmed to be on its disk, 0 if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,7 @@ class Counts:
     dropped_acks: int
     dropped_sync: int
     ended_sessions: int
+    weak_commits: int
 
 
 def server_start(page: Page) -> ServerStart:
@@ -133,6 +141,9 @@ def pulse(page: Page) -> Pulse | None:
         fenced_at_ns=words[17],
         fence_lsn=words[18],
         ticks=words[19],
+        sync_generation=words[20],
+        sync_defined=bool(words[21]),
+        stream_flushed=tuple(words[22 : 22 + MEMBERS_MAX]),
     )
 
 
@@ -145,6 +156,7 @@ def counts(page: Page) -> Counts:
         dropped_acks=words[PLACES["DROPPED_ACKS"]],
         dropped_sync=words[PLACES["DROPPED_SYNC"]],
         ended_sessions=words[PLACES["ENDED_SESSIONS"]],
+        weak_commits=words[PLACES["WEAK_COMMITS"]],
     )
 
 

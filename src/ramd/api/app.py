@@ -13,6 +13,7 @@ from ramd.api.health import CHECKS, health_routes
 from ramd.api.limits import Auth, Limits
 from ramd.api.metrics import PATHS, DaemonMetrics, Metered
 from ramd.api.routes import PREFIX, Handlers, api_router
+from ramd.api.sync import sync_router
 from ramd.domain.service import Service
 
 
@@ -37,6 +38,7 @@ def build_app(
     )
     handlers = Handlers(service=service, dispatcher=dispatcher, limits=limits)
     app.include_router(api_router(handlers))
+    app.include_router(sync_router(handlers))
     errors.install(app)
     app.add_middleware(Guard, auth=auth, limits=limits, open_paths={*CHECKS, *PATHS})
     app.add_middleware(Metered, meter=metrics.meter)  # outermost: refusals are counted too

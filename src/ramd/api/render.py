@@ -5,9 +5,11 @@ Must not live here: HTTP, judgement (that is `picture`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, cast
 
 from ramd.api.picture import NodePicture, Picture
+from ramd.api.sync_view import sync_state
 from ramd.domain import service as domain
 from ramd.domain.decision import Hold
 from ramd.domain.lsn import format_lsn
@@ -35,6 +37,7 @@ from ramd.schema.cluster import (
     HealthView,
     NodesView,
     NodeView,
+    PhaseView,
     StatusView,
 )
 from ramd.schema.envelope import timestamp_of
@@ -82,7 +85,8 @@ def cluster_status(snapshot: Snapshot, picture: Picture, now_unix_ms: int) -> St
         leader_node_id=group.coordinator if group is not None else None,
         has_quorum=group is not None and group.has_quorum,
         auto_failover_enabled=state.settings.auto_failover_enabled,
-        synchronous_replication=False,
+        synchronous_replication=bool(state.sync.goal.members),
+        sync=sync_state(snapshot),
         last_topology_change=_moment(state.changed_unix_ms),
         epoch=state.epoch,
         timeline=reign.timeline if reign is not None else None,
@@ -183,6 +187,7 @@ def failed_over(result: FailoverResult) -> FailoverView:
         failover_time_ms=result.failover_time_ms,
         epoch=result.epoch,
         outage_ms=result.outage_ms,
+        phases=phase_views(result.phases),
     )
 
 
@@ -200,10 +205,11 @@ def _last_decision(decisions: tuple[DecisionRecord, ...]) -> DecisionView | None
     """The newest that changed something; where nothing ever did, the newest."""
     acted = [record for record in decisions if record.action != Hold.__name__]
     kept = acted or decisions
-    return _decision(kept[-1]) if kept else None
+    return decision_view(kept[-1]) if kept else None
 
 
-def _decision(record: DecisionRecord) -> DecisionView:
+def decision_view(record: DecisionRecord) -> DecisionView:
+    """One entry of the history."""
     return DecisionView(
         epoch=record.epoch,
         rule=record.rule,
@@ -212,7 +218,13 @@ def _decision(record: DecisionRecord) -> DecisionView:
         details=record.details,
         actor=record.actor,
         at=_moment(record.at_unix_ms),
+        phases=phase_views((phase.name, phase.ms) for phase in record.phases),
     )
+
+
+def phase_views(phases: Iterable[tuple[str, int]]) -> tuple[PhaseView, ...]:
+    """The timeline of a change of primary."""
+    return tuple(PhaseView(name=name, ms=ms) for name, ms in phases)
 
 
 def _moment(unix_ms: int) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ramd.domain.lsn import Lsn
+from ramd.domain.sync import SyncMode, SyncRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Member:
     priority: int = 50
     """0–100; the higher is preferred among equally advanced candidates."""
     nofailover: bool = False
+    nosync: bool = False
+    """Never waited for by commits."""
 
     @property
     def raft_address(self) -> str:
@@ -40,6 +43,9 @@ class StartMode(StrEnum):
     """Start the server as a primary on the timeline it has: first epoch only (initdb, adoption)."""
     PROMOTE = "promote"
     """Promote a running replica onto the timeline that the grant names."""
+    RESUME = "resume"
+    """Go on with the server of the epoch before, which was fenced for a switchover that does not
+    take place and has run ever since: same node, same timeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,15 @@ class Settings:
     maximum_lag_on_failover: int = 0
     """Bytes a candidate may be behind the last known position of the primary; 0 = no bound."""
     startup_grace_ms: int = 30_000
+    synchronous_replication: SyncMode = SyncMode.AUTO
+    num_sync_standbys: int = 1
+    """How many replicas must confirm a commit."""
+    sync_standby_names: tuple[str, ...] = ()
+    """Names of the nodes that may confirm; () = all that are not tagged nosync."""
+    enforce_sync_standbys: bool = False
+    """Writes wait rather than go on with fewer replicas."""
+    sync_replication_timeout_ms: int = 10_000
+    """How long too few replicas are waited for, unless that is enforced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +96,8 @@ class Handover:
     """Wanted node, or None for the best candidate."""
     requested_by: str = ""
     operation: str = ""
+    accept_loss: bool = False
+    """A person was told that acknowledged commits may be lost, and wants it all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +136,14 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One part of a change of primary, in order; `total` is from the last to the first write."""
+
+    name: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """One decision as it is kept in the replicated history (rule S8).
 
@@ -132,6 +157,8 @@ class DecisionRecord:
     details: tuple[str, ...] = ()
     actor: str = "policy"
     at_unix_ms: int = 0
+    phases: tuple[Phase, ...] = ()
+    """Of a grant, once its primary takes writes: how long it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +176,7 @@ class ClusterState:
     """Highest timeline number ever named by a grant."""
     handover: Handover | None = None
     removal: Removal | None = None
+    sync: SyncRecord = field(default_factory=SyncRecord)
     invitations: tuple[Invitation, ...] = ()
     """Nodes that were added and have not joined yet."""
     departures: tuple[Departure, ...] = ()

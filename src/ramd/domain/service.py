@@ -11,9 +11,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from ramd.domain.consensus import GroupStatus
+from ramd.domain.decision import ClusterView
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
 from ramd.domain.quorum import RecoverRequest, RecoverResult
+from ramd.domain.sync import SyncOrder
 
 
 class DaemonStatus(StrEnum):
@@ -72,6 +74,8 @@ class Snapshot:
     heard: tuple[Heard, ...] = ()
     lease_epoch: int = 0
     lease_deadline_ns: int = 0
+    view: ClusterView | None = None
+    """What `decide` would look at here; None before a cluster exists."""
 
     def of(self, node_id: int) -> Heard | None:
         """The latest that was heard of `node_id`; None: nothing ever."""
@@ -134,6 +138,8 @@ class FailoverRequest:
 
     target: int | None = None
     actor: str = ""
+    accept_loss: bool = False
+    """Also one that may lack acknowledged commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +152,16 @@ class FailoverResult:
     failover_time_ms: int
     epoch: int
     outage_ms: int | None = None
+    phases: tuple[tuple[str, int], ...] = ()
+    """What the time without writes went to, ms, in order; () if that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChange:
+    """Change how commits wait for replicas."""
+
+    order: SyncOrder
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +178,13 @@ class AddNodeRequest:
     nofailover: bool = False
     replaces: int | None = None
     actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChanged:
+    """The settings are committed. `settled`: the primary goes by them already, as proven."""
+
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +251,7 @@ class Service(Protocol):
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult: ...
 
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged: ...
     async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult: ...
 
     async def remove_node(

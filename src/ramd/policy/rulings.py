@@ -8,21 +8,19 @@ Each function may take for granted that no earlier rule of the table matched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ramd.domain.decision import (
-    Action,
     ClusterView,
     DropHandover,
     GrantTo,
     Hold,
     MoveCoordinator,
     Seal,
-    Verdict,
 )
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import StartMode
 from ramd.domain.observation import Attempt, ServerState
-from ramd.policy.candidates import foresee, willing
+from ramd.policy.candidates import foresee, sealed_reports, willing
 from ramd.policy.election import Choice, Outcome, elect
 from ramd.policy.first import first_holder, first_obstacle, first_reopening, only_first_has_data
 from ramd.policy.picture import (
@@ -36,22 +34,14 @@ from ramd.policy.picture import (
     present,
     serving,
 )
+from ramd.policy.ruling import Ruling
+from ramd.policy.syncset import granted_set
 
 SETTLED_NS = 3_000_000_000
 """The primary serves and the coordinator coordinates for so long before coordination is moved."""
 TRANSFER_EVERY_NS = 10_000_000_000
 FAILURES_MAX = 3
 """So many failures in a row of an elected node to become primary, and another one is sought."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """What a rule says; `decide` makes a `Decision` of it."""
-
-    action: Action
-    reason: str
-    candidates: tuple[Verdict, ...] = ()
-    wake_at_ns: int | None = None
 
 
 # --- before there is a primary ---------------------------------------------------------------
@@ -299,6 +289,9 @@ def grant_winner(view: ClusterView) -> Ruling:
     choice = _choice(view)
     winner = choice.winner
     assert winner is not None
+    lsn = winner.lsn or Lsn(0)
+    grant = granted_set(view, winner.node_id, lsn, sealed_reports(view))
+    waits = f"; its commits wait for {grant.target.text()}" if grant is not None else ""
     return Ruling(
         action=GrantTo(
             node_id=winner.node_id,
@@ -307,8 +300,9 @@ def grant_winner(view: ClusterView) -> Ruling:
             start=StartMode.PROMOTE,
             parent_timeline=winner.timeline,
             seal_lsn=winner.lsn,
+            sync=grant,
         ),
-        reason=choice.reason,
+        reason=f"{choice.reason}{waits}",
         candidates=choice.field.verdicts,
     )
 

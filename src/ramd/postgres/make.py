@@ -11,17 +11,21 @@ from pathlib import Path
 
 from ramd.domain.errors import PostgresError
 from ramd.domain.server import Upstream
-from ramd.postgres.conf import application_name, peer_conninfo, without_owned, write_passfile
+from ramd.postgres.conf import peer_conninfo, without_owned, write_passfile
 from ramd.postgres.files import make_dirs, read_file, sync_dir, touch_file, write_file
 from ramd.postgres.orphans import end_tools
 from ramd.postgres.quote import literal
 from ramd.postgres.session import SessionError, open_peer
 from ramd.postgres.site import Site
+from ramd.postgres.standbys import slot_name
 from ramd.postgres.tools import must_run
 from ramd.postgres.unfinished import begin, discard, finish, workplace
 
 INITDB_TIMEOUT_MS = 120_000
 LOCALE_OPTIONS = ("--locale", "--lc-", "--no-locale", "--encoding", "-E", "--icu", "--builtin")
+SEGMENT_OPTION = "--wal-segsize"
+SEGMENT_DEFAULT = "--wal-segsize=4"
+"""Megabytes."""
 CLONE_TIMEOUT_MS = 24 * 3600 * 1000
 CLONE_STALL_MS = 600_000
 """The checkpoint that a clone begins with may take minutes without a byte."""
@@ -66,6 +70,7 @@ async def initdb(site: Site) -> None:
             f"--auth-host={options.auth_method}",
             "--data-checksums",
             *default_locale(options.initdb_options),
+            *default_segment(options.initdb_options),
             *options.initdb_options,
         ]
         await must_run(argv, site.account, timeout_ms=INITDB_TIMEOUT_MS)
@@ -89,6 +94,11 @@ def default_locale(chosen: tuple[str, ...]) -> list[str]:
     if any(option.startswith(LOCALE_OPTIONS) for option in chosen):
         return []
     return ["--encoding=UTF8", "--locale=C.UTF-8"]
+
+
+def default_segment(chosen: tuple[str, ...]) -> list[str]:
+    """Small segments of WAL: a promotion copies one before the first write. See docs/adr/0018."""
+    return [] if any(option.startswith(SEGMENT_OPTION) for option in chosen) else [SEGMENT_DEFAULT]
 
 
 async def clone(site: Site, upstream: Upstream) -> None:
@@ -118,7 +128,7 @@ async def clone(site: Site, upstream: Upstream) -> None:
 
 async def free_slot(site: Site, upstream: Upstream) -> str | None:
     """This node's slot on the upstream, if it is there and nobody streams through it."""
-    name = application_name(site.options.node_id)
+    name = slot_name(site.options.node_id)
     info = peer_conninfo(site, upstream, database=site.options.database)
     session = None
     try:

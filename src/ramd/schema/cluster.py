@@ -18,6 +18,7 @@ from ramd.schema.answers import (
     Vote,
 )
 from ramd.schema.envelope import TIMESTAMP, Answer
+from ramd.schema.sync import SyncStateView
 
 
 class HealthView(HealthData):
@@ -57,8 +58,15 @@ class NodesView(Answer):
     nodes: tuple[NodeView, ...]
 
 
+class PhaseView(Answer):
+    """One part of the time without writes, in order; the last, `total`, is all of it."""
+
+    name: str
+    ms: int = Field(ge=0)
+
+
 class DecisionView(Answer):
-    """One recorded decision."""
+    """One recorded decision. `phases`: of a grant, once its primary takes writes."""
 
     epoch: int
     rule: str
@@ -67,6 +75,7 @@ class DecisionView(Answer):
     details: tuple[str, ...]
     actor: str
     at: str | None = Field(pattern=TIMESTAMP)
+    phases: tuple[PhaseView, ...] = ()
 
 
 class StatusView(ClusterStatusData):
@@ -76,6 +85,7 @@ class StatusView(ClusterStatusData):
     healthy_nodes: int
     system_id: str | None
     """PostgreSQL's system identifier."""
+    sync: SyncStateView
     last_decision: DecisionView | None
     nodes: tuple[NodeView, ...]
 
@@ -104,3 +114,5 @@ class FailoverView(FailoverData):
     epoch: int
     outage_ms: int | None
     """How long no server was able to accept a write."""
+    phases: tuple[PhaseView, ...] = ()
+    """What that time went to."""

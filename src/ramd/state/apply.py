@@ -24,7 +24,9 @@ from ramd.domain.model import (
     Settings,
     StartMode,
 )
+from ramd.domain.sync import SyncSettings
 from ramd.state import membership as members
+from ramd.state import sync
 from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
@@ -46,7 +48,9 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases, phases_refusal, with_phases
 from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
 PRIORITY_MAX = members.PRIORITY_MAX
@@ -126,7 +130,7 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
         return f"the payload names node {reign.node_id} and epoch {reign.epoch}"
     if state.member(holder) is None:
         return f"node {holder} is not a member"
-    return _timeline_refusal(state, reign)
+    return _timeline_refusal(state, reign) or sync.grant_refusal(state, payload.sync, holder=holder)
 
 
 # --- grants ----------------------------------------------------------------------------------
@@ -134,6 +138,8 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
 
 def _timeline_refusal(state: ClusterState, reign: Reign) -> str:
     named, high = reign.timeline, state.timeline_high
+    if reign.start is StartMode.RESUME:
+        return _resume_refusal(state, reign)
     if reign.start is StartMode.OPEN:
         if state.system_id:
             return "a server has been recorded: only a promotion may begin an epoch"
@@ -143,14 +149,36 @@ def _timeline_refusal(state: ClusterState, reign: Reign) -> str:
     return "" if named > high else f"timeline {named} was named before (highest: {high})"
 
 
+def _resume_refusal(state: ClusterState, reign: Reign) -> str:
+    """Only what the present epoch is may go on: nothing about its lineage changes."""
+    present = state.reign
+    if present is None or present.node_id != reign.node_id:
+        return f"node {reign.node_id} does not hold the present epoch: it has nothing to resume"
+    if present.timeline != reign.timeline:
+        return f"the present epoch is on timeline {present.timeline}, not {reign.timeline}"
+    if present.start is StartMode.PROMOTE and present.fork_lsn is None:
+        return f"where epoch {present.epoch} begins is not recorded"
+    return ""
+
+
 def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
     reign = replace(payload.reign, fork_lsn=None)
+    moved = bool(state.reigns)
+    if reign.start is StartMode.RESUME and state.reign is not None:
+        reign = replace(
+            state.reign,
+            epoch=reign.epoch,
+            start=StartMode.RESUME,
+            since_unix_ms=reign.since_unix_ms,
+        )
+        moved = False
     later = replace(
         state,
         reigns=(*state.reigns, reign)[-REIGNS_MAX:],
         timeline_high=max(state.timeline_high, reign.timeline),
         handover=None,
-        failover_count=state.failover_count + (1 if state.reigns else 0),
+        sync=sync.granted(state.sync, payload.sync),
+        failover_count=state.failover_count + (1 if moved else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
     # Not refused: the group has granted it already. Whoever is primary does not leave.
@@ -185,6 +213,13 @@ def _settings_refusal(settings: Settings) -> str:
         return f"maximum_lag_on_failover is not 0 to {LAG_BYTES_MAX}"
     if not 0 <= settings.startup_grace_ms <= GRACE_MS_MAX:
         return f"startup_grace_ms is not 0 to {GRACE_MS_MAX}"
+    if not 1 <= settings.num_sync_standbys <= SyncSettings.num_max:
+        return f"num_sync_standbys is not 1 to {SyncSettings.num_max}"
+    low, high = SyncSettings.timeout_ms_min, SyncSettings.timeout_ms_max
+    if not low <= settings.sync_replication_timeout_ms <= high:
+        return f"sync_replication_timeout_ms is not {low} to {high}"
+    if len(settings.sync_standby_names) > MEMBERS_MAX:
+        return f"sync_standby_names are more than {MEMBERS_MAX}"
     return ""
 
 
@@ -266,6 +301,7 @@ def _described(state: ClusterState, command: DescribeMember) -> tuple[Member, ..
             name=command.name,
             priority=command.priority,
             nofailover=command.nofailover,
+            nosync=command.nosync,
         )
         if member.node_id == command.node_id
         else member
@@ -307,12 +343,16 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     Destroy: _destroy_refusal,
     ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
     DescribeMember: _describe_refusal,
+    ChangeSync: sync.change_refusal,
+    SettleSync: sync.settle_refusal,
+    RelaxSync: sync.relax_refusal,
     InviteMember: members.invite_refusal,
     WithdrawInvitation: members.withdraw_refusal,
     AdmitMember: members.admit_refusal,
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
+    RecordPhases: phases_refusal,
     RecordRecovery: recovery_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
@@ -325,11 +365,15 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     Destroy: lambda state, command: replace(state, removal=command.removal),
     ChangeSettings: lambda state, command: replace(state, settings=command.settings),
     DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
+    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
+    SettleSync: lambda state, _command: sync.settled(state),
+    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
     InviteMember: lambda state, command: _recorded(*members.invited(state, command)),
     WithdrawInvitation: lambda state, command: _recorded(*members.withdrawn(state, command)),
     AdmitMember: lambda state, command: _recorded(*members.admitted(state, command)),
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
+    RecordPhases: with_phases,
     RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
 }

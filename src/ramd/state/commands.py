@@ -23,6 +23,7 @@ from ramd.domain.model import (
     Removal,
     Settings,
 )
+from ramd.domain.sync import SyncGrant
 from ramd.state.member_commands import (
     AdmitMember,
     DropMember,
@@ -31,7 +32,9 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -113,6 +116,7 @@ class DescribeMember:
     name: str
     priority: int
     nofailover: bool
+    nosync: bool = False
 
 
 Command: TypeAlias = (
@@ -125,12 +129,16 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | ChangeSync
+    | SettleSync
+    | RelaxSync
     | InviteMember
     | WithdrawInvitation
     | AdmitMember
     | RemoveMember
     | KeepMember
     | DropMember
+    | RecordPhases
     | RecordRecovery
 )
 
@@ -144,6 +152,8 @@ class GrantPayload:
 
     reign: Reign
     record: DecisionRecord
+    sync: SyncGrant | None = None
+    """None: no set is recorded, and none begins."""
 
 
 _TAGS: dict[str, type[Command]] = {
@@ -156,12 +166,16 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "sync_change": ChangeSync,
+    "sync_settle": SettleSync,
+    "sync_relax": RelaxSync,
     "invite": InviteMember,
     "withdraw": WithdrawInvitation,
     "admit": AdmitMember,
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
+    "phases": RecordPhases,
     "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}

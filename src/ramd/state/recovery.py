@@ -43,6 +43,7 @@ def recovered(state: ClusterState, command: RecordRecovery) -> tuple[ClusterStat
             target=command.survivor,
             requested_by=command.requested_by,
             operation="quorum recover",
+            accept_loss=True,
         )
     later = replace(
         state,

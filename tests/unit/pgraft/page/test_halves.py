@@ -33,7 +33,7 @@ from tests.support.page_server import (
 
 UID, GID = os.geteuid(), os.getegid()
 KILLS = 60
-BOOLS = frozenset({"in_recovery", "receiving", "enforce", "fenced"})
+BOOLS = frozenset({"in_recovery", "receiving", "enforce", "fenced", "sync_defined"})
 
 
 @pytest.fixture
@@ -194,7 +194,8 @@ def test_start_that_was_not_finished_has_no_process(page: Page) -> None:
 def test_pulse_has_every_word_of_its_block(page: Page) -> None:
     names = [field.name for field in BY_NAME["PULSE"].fields[1:-1]]
     assert len(names) == len(fields(Pulse))
-    numbers = list(range(10, 10 + len(names)))
+    numbers: list[int | tuple[int, ...]] = list(range(10, 9 + len(names)))
+    numbers.append(tuple(range(100, 109)))
     ServerHalf(page).pulse(**dict(zip(names, numbers, strict=True)))
     seen = pulse(page)
     assert seen is not None
@@ -212,7 +213,7 @@ def test_counts_are_the_words_of_their_block(page: Page) -> None:
     for number, field in enumerate(BY_NAME["COUNTS"].fields, 10):
         page.words[PLACES[field.name]] = number
     seen = counts(page)
-    assert [getattr(seen, field.name) for field in fields(seen)] == [10, 11, 12, 13, 14]
+    assert [getattr(seen, field.name) for field in fields(seen)] == [10, 11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize("word", [f.name for f in BY_NAME["PULSE"].fields])

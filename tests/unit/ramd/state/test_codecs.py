@@ -13,6 +13,7 @@ from ramd.domain.model import (
     Handover,
     Invitation,
     Member,
+    Phase,
     Reign,
     Removal,
     Settings,
@@ -27,6 +28,7 @@ from ramd.domain.observation import (
     ServerRole,
     ServerState,
 )
+from ramd.domain.sync import Stream, SyncGrant, SyncMember, SyncRecord, SyncSeen, SyncSet
 from ramd.state.commands import (
     VERSION,
     CancelHandover,
@@ -54,7 +56,9 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from ramd.state.wire import (
     Beat,
     decode_beat,
@@ -69,6 +73,7 @@ from ramd.state.wire import (
 
 MEMBER = Member(node_id=1, name="n", hostname="h", postgresql_port=1, raft_port=2, http_port=3)
 RECORD = DecisionRecord(epoch=1, rule="r", action="a", reason="ü", details=("x", "y"))
+SET = SyncSet(members=(SyncMember(node_id=2, copy="2a"),), k=1)
 COMMANDS: tuple[Command, ...] = (
     InitCluster(cluster_id="c", cluster_name="n", members=(MEMBER,), settings=Settings()),
     RecordSystem(system_id="7"),
@@ -78,7 +83,10 @@ COMMANDS: tuple[Command, ...] = (
     RecordDecision(record=RECORD),
     Destroy(removal=Removal(remove_data=True)),
     ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
-    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True),
+    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True, nosync=True),
+    ChangeSync(epoch=2, generation=3, target=SET, primary_copy="c", record=RECORD),
+    SettleSync(epoch=2, generation=3),
+    RelaxSync(epoch=2, generation=3, record=RECORD),
     InviteMember(
         invitation=Invitation(member=MEMBER, nonce="x", expires_unix_ms=9, replaces=2),
         at_unix_ms=5,
@@ -88,6 +96,7 @@ COMMANDS: tuple[Command, ...] = (
     RemoveMember(node_id=2, requested_by="ü"),
     KeepMember(node_id=2, reason="ü"),
     DropMember(node_id=2, at_unix_ms=5),
+    RecordPhases(epoch=2, phases=(Phase(name="ü", ms=5),)),
     RecordRecovery(cluster_id="c2", survivor=2, requested_by="ü", at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
@@ -103,7 +112,11 @@ SEEN = Observation(
     position=POSITION,
     streaming_replicas=(1, 3),
     lag_seconds=0.25,
-    sealed=SealReport(epoch=1, attempt=ATTEMPT, position=POSITION),
+    sealed=SealReport(epoch=1, attempt=ATTEMPT, position=POSITION, copy="2a"),
+    copy="2a",
+    sync=SyncSeen(
+        streams=(Stream(node_id=3, copy="3a", flushed=Lsn(7), counts=True),), generation=3
+    ),
 )
 
 
@@ -113,7 +126,8 @@ def test_a_command_survives_the_log(command: Command) -> None:
 
 
 def test_other_values_survive_the_wire() -> None:
-    payload = GrantPayload(reign=REIGN, record=RECORD)
+    sync = SyncGrant(target=SET, primary_copy="1a", after_loss=True)
+    payload = GrantPayload(reign=REIGN, record=RECORD, sync=sync)
     assert decode_grant_payload(encode_grant_payload(payload)) == payload
     assert decode_observation(encode_observation(SEEN)) == SEEN
     directive = Directive(epoch=1, attempt=ATTEMPT, sealed=True)
@@ -129,6 +143,7 @@ def test_other_values_survive_the_wire() -> None:
         reigns=(REIGN,),
         handover=Handover(epoch=1, target=2),
         decisions=(RECORD,),
+        sync=SyncRecord(generation=4, rules=(SyncSet(alone=True), SET), target=SET),
         applied_index=7,
     )
     assert decode_state(encode_state(state)) == state

@@ -25,7 +25,11 @@ def test_the_survivor_is_alone_and_the_primary_is_wanted_there() -> None:
     assert (after.cluster_id, after.changed_unix_ms) == ("c2", 7)
     assert (after.invitations, after.departures) == ((), ())
     assert after.handover == Handover(
-        epoch=2, target=2, requested_by="api 127.0.0.1", operation="quorum recover"
+        epoch=2,
+        target=2,
+        requested_by="api 127.0.0.1",
+        operation="quorum recover",
+        accept_loss=True,
     )
     assert after.reigns == before.reigns
     last = after.decisions[-1]
