@@ -83,7 +83,9 @@ def safe_end(view: ClusterView, reports: Mapping[int, SealReport]) -> Safe:
         wanted = len(rule.members) - rule.k + 1
         if rule == NO_SET:
             continue
-        if rule.alone or len(known) < wanted:
+        if len(known) < wanted and (past := _past_end(view, rule)) is not None:
+            needs.append(past)
+        elif rule.alone or len(known) < wanted:
             missing = missing or _missing(rule, known, reports, wanted)
         else:
             needs.append(max(report.position.lsn for report in known))
@@ -91,6 +93,16 @@ def safe_end(view: ClusterView, reports: Mapping[int, SealReport]) -> Safe:
         return Safe(need=max(needs))
     end = primary_end(view, counted)
     return Safe(need=end) if end is not None else Safe(need=None, why=missing)
+
+
+def _past_end(view: ClusterView, rule: SyncSet) -> Lsn | None:
+    """Where everything lies that was acknowledged by `rule`, if only earlier primaries went by it.
+
+    A set never holds its primary: the present one has never gone by a set that it is in itself. And
+    it was elected with all WAL that had been acknowledged before, so that ends where it was then.
+    """
+    reign = present(view)
+    return reign.seal_lsn if reign.node_id in rule.nodes else None
 
 
 def primary_end(view: ClusterView, counted: Mapping[int, SealReport]) -> Lsn | None:

@@ -121,6 +121,23 @@ async def test_answer_does_not_wait_for_a_timeline_that_never_comes() -> None:
 
 
 @virtual
+async def test_a_successor_that_was_lost_at_once_is_no_success() -> None:
+    """The old primary was promoted again, by an ordinary failover."""
+    back = moved()
+    reigns = (*back.state.reigns[:-1], replace(back.state.reigns[-1], node_id=1))
+    seen = replace(stories.primary_seen(1), epoch_opened=2)
+    heard = tuple(stories.heard(seen) if h.observation.node_id == 1 else h for h in back.heard)
+    again = replace(back, state=replace(back.state, reigns=reigns), heard=heard)
+    for picture, words in (
+        (again, "is primary again, in epoch 2: why it was"),
+        (replace(again, state=replace(again.state, decisions=())), "is primary again, in epoch 2"),
+    ):
+        with pytest.raises(Refused, match=words) as refused:
+            await move_primary(Group(later=[picture]).desk(), FailoverRequest(), timeout_s=5)
+        assert refused.value.code == "no_candidate"
+
+
+@virtual
 async def test_one_that_does_not_end_is_unknown() -> None:
     with pytest.raises(RamdError) as caught:
         await move_primary(Group().desk(), FailoverRequest(), timeout_s=1)
