@@ -170,11 +170,8 @@ class RamdService(MemberCases):
         runtime = self._runtime()
         wanted = ordered(runtime.state, change.order)
         begun_ns = self.now_ns()
-        events.emit(
-            events.OperationRequested(
-                operation="sync", actor=change.actor, what=str(wanted.synchronous_replication)
-            )
-        )
+        mode = str(wanted.synchronous_replication)
+        events.emit(events.OperationRequested(operation="sync", actor=change.actor, what=mode))
         await self._propose(encode(ChangeSettings(settings=wanted)))
         try:
             async with asyncio.timeout(timeout_s):

@@ -29,7 +29,7 @@ INCOMPLETE_MAX = 256 << 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Safe:
     """A server that holds WAL to `need` has every acknowledged commit; None: nobody can tell, and
-    `why`. `lost`: of the old primary's own WAL nothing past `need` was acknowledged."""
+    `why`."""
 
     need: Lsn | None
     why: str = ""
