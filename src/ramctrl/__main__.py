@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, nodes, output, pgraft
+from ramctrl import cluster, members, nodes, output, pgraft
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -40,6 +40,10 @@ app.add_typer(shown, name="show", hidden=True)
 shown.command("cluster")(cluster.status)
 shown.command("status")(cluster.status)
 shown.command("nodes")(nodes.list_nodes)
+replica = typer.Typer(no_args_is_help=True, help="Other spellings.")
+app.add_typer(replica, name="replica", hidden=True)
+replica.command("add")(members.add)
+replica.command("remove")(members.remove)
 app.command("status", hidden=True)(cluster.status)
 app.command("failover", hidden=True)(cluster.failover)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import output, page
+from ramctrl import members, output, page
 from ramctrl.options import context_of
 
 app = typer.Typer(no_args_is_help=True, help="One node at a time.")
@@ -40,3 +40,6 @@ def show(
 
 
 app.command("status", hidden=True, deprecated=True)(show)
+app.command("add")(members.add)
+app.command("remove")(members.remove)
+app.command("promote-voter")(members.promote_voter)

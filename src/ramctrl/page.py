@@ -108,6 +108,7 @@ def node_page(node: Mapping[str, Any]) -> Page:
             ("lag", _lag(node)),
             ("last seen", _seen(node)),
             ("priority", _priority(node)),
+            ("vote", _vote(node)),
         ),
     )
 
@@ -245,6 +246,11 @@ def _span(seconds: float | None) -> str:
 def _priority(node: Mapping[str, Any]) -> str:
     never = ", never promoted (nofailover)" if node.get("nofailover") else ""
     return f"{_known(node.get('priority'))}{never}"
+
+
+def _vote(node: Mapping[str, Any]) -> str:
+    word = {"voter": "yes", "learner": "no: a learner"}.get(str(node.get("vote")), UNKNOWN)
+    return f"{word}, leaving the group" if node.get("leaving") else word
 
 
 def _known(value: object, form: str = "{}", *, missing: str = UNKNOWN) -> str:

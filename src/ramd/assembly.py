@@ -20,7 +20,7 @@ from ramd.config.secret_file import SecretFileError, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
 from ramd.domain.fence import Fence, Preload
-from ramd.domain.model import Member
+from ramd.domain.model import ClusterState, Member
 from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard, margin_of
@@ -28,8 +28,9 @@ from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
 from ramd.fence.place import Wanted, open_fence
-from ramd.link import GroupOptions, Membership, join
+from ramd.link import GroupOptions, JoinOptions, Membership, join
 from ramd.loop import ControlLoop, Parts
+from ramd.members import token
 from ramd.membership import own_member
 from ramd.observe.observer import Identity, Observer, Pace
 from ramd.postgres.instance import Instance
@@ -298,6 +299,18 @@ def _replication_password(around: Surroundings) -> str:
 
 def group_options(around: Surroundings, boot: int, released_epoch: int) -> GroupOptions:
     config = around.config
+    secret = cluster_secret(around.secret_file)
+
+    def judge(state: ClusterState, node_id: int, where: str, text: str) -> str:
+        return token.refusal(
+            text,
+            node_id=node_id,
+            address=where,
+            state=state,
+            secret=secret,
+            now_unix_ms=around.unix_ms(),
+        )
+
     bind = config.raft_bind_address or "0.0.0.0"
     return GroupOptions(
         node_id=config.node_id,
@@ -306,11 +319,40 @@ def group_options(around: Surroundings, boot: int, released_epoch: int) -> Group
         # Where the others dial: a port that was changed in the file would make it unreachable.
         listen=address(bind, own_member(config).raft_port),
         state_dir=config.state_dir,
-        secret=cluster_secret(around.secret_file),
+        secret=secret,
         timing=config.timing(),
         boot=boot,
         released_epoch=released_epoch,
+        joining=_joining(config),
+        judge=judge,
     )
+
+
+def _joining(config: Config) -> JoinOptions | None:
+    if not config.join:
+        return None
+
+    def read_token() -> str:
+        path = config.join_token_file
+        if path is None:
+            raise ConfigError("join needs join_token_file", field="join_token_file")
+        try:
+            text = read_secret(path, what="join token", least=32, most=token.CHARS_MAX)
+            claims = token.read(text)
+        except SecretFileError as error:
+            raise ConfigError(error.wrong, field="join_token_file", hint=error.right) from error
+        except token.TokenError as error:
+            raise ConfigError(f"{path}: {error}", field="join_token_file") from error
+        if claims.node != config.node_id:
+            raise ConfigError(
+                f"{path} is the token of node {claims.node}, the file says node_id ="
+                f" {config.node_id}",
+                field="join_token_file",
+            )
+        return text
+
+    own = own_member(config)
+    return JoinOptions(seeds=config.join, address=own.raft_address, token=read_token)
 
 
 def address(host: str, port: int) -> str:

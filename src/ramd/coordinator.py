@@ -100,6 +100,12 @@ class Coordinator:
         return self._tenure.decision if self._tenure else None
 
     @property
+    def granting(self) -> bool:
+        """A grant was appended and is not applied here yet: nobody knows who is primary."""
+        tenure = self._tenure
+        return tenure is not None and tenure.appended_epoch > self._consensus.state().epoch
+
+    @property
     def heard(self) -> dict[int, Heard]:
         return self._past.heard
 
@@ -136,7 +142,7 @@ class Coordinator:
         if gap_ns > PAUSE_NS:
             events.emit(events.LoopPaused(gap_ms=gap_ns // 1_000_000))
             return now_ns + HEAR_FIRST_NS
-        if tenure.appended_epoch > view.state.epoch:
+        if self.granting:
             return None
         decision = decide(self.view(now_ns, status, self._past.heard))
         self._note(tenure, decision)
@@ -162,6 +168,7 @@ class Coordinator:
             last_transfer_ns=self._past.last_transfer_ns,
             ready=status.ready,
             memory=self._past.memory,
+            voting=status.voting,
         )
 
     def _enter(self, status: GroupStatus, now_ns: int) -> Tenure:

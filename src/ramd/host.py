@@ -23,11 +23,13 @@ from ramd.domain.errors import Refused
 from ramd.domain.model import Member
 from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
+from ramd.execute.local import LocalStore, Unproven
 from ramd.formation import CREATED_MARK
 from ramd.link import RAFT_DIR, belongs, founded
-from ramd.membership import refuse_lost_state, save_members
+from ramd.members import removed
+from ramd.membership import holds_members_data, refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
-from ramd.runtime import Runtime
+from ramd.runtime import End, Runtime
 
 NS_PER_S = 1_000_000_000
 LINGER_S = 1.0
@@ -98,11 +100,16 @@ class Host:
         return time.time_ns() // 1_000_000
 
     def expects_cluster(self) -> bool:
-        """At start: this daemon belongs to a group, or its file lists one to form."""
+        """At start: this daemon belongs to a group, or its file lists one to form, or says whom to
+        join. One that was removed stays out, and says how it comes back."""
         config = self.daemon.config
+        if removed.is_removed(config.state_dir):
+            self._stay_out()
+            return False
         if belongs(config.state_dir):
             return True
-        return config.forms_cluster and not (config.state_dir / DESTROYED_MARK).exists()
+        wanted = config.forms_cluster or bool(config.join)
+        return wanted and not (config.state_dir / DESTROYED_MARK).exists()
 
     async def enter(self, members: tuple[Member, ...], secret_file: Path) -> None:
         """Join or form the cluster and live in it from now on. Waits for the other members.
@@ -120,7 +127,7 @@ class Host:
             unix_ms=self.unix_ms,
         )
         if not belongs(self.daemon.config.state_dir):
-            refuse_lost_state(self.daemon.config)
+            await self._begin(self.daemon.config)
         if members and not founded(self.daemon.config.state_dir, self.daemon.config.cluster_name):
             # Also again, as long as nobody has voted: a wrong list is corrected in the file.
             save_members(self.daemon.config.state_dir, members)
@@ -134,6 +141,16 @@ class Host:
         runtime.listen(self._beaten)
         self._set(Stage.FORMED)
         self._life = asyncio.create_task(self._live(runtime), name="runtime")
+
+    async def _begin(self, config: Config) -> None:
+        """This node has no state of its own yet. Raises Refused if it has lost it."""
+        if not config.join:
+            refuse_lost_state(config)
+            return
+        save_members(config.state_dir, (config.own_member(),))
+        if holds_members_data(config):
+            # Whether a rewind was under way, say, only the lost state knew: kept aside, not used.
+            await LocalStore.load(config.state_dir).mark(Unproven.FOUND)
 
     async def run(self) -> None:
         """Watch the runtime for as long as the daemon lives; its failure, or that of its end, is
@@ -187,9 +204,12 @@ class Host:
         self._picture = self._draw()
         self._phase.changed.set()
         runtime = self.runtime
-        if runtime is not None and runtime.left and not self._phase.finishing:
-            self._phase.finishing = True
-            self._ending = asyncio.create_task(self._finish(runtime), name="finish")
+        end = runtime.ended if runtime is not None else None
+        if runtime is None or end is None or self._phase.finishing:
+            return
+        self._phase.finishing = True
+        work = self._finish(runtime) if end is End.DESTROYED else self._withdraw(runtime)
+        self._ending = asyncio.create_task(work, name="finish")
 
     def _draw(self) -> Snapshot:
         config, phase, runtime = self.daemon.config, self._phase, self.runtime
@@ -216,6 +236,22 @@ class Host:
             lease_epoch=epoch,
             lease_deadline_ns=deadline_ns,
         )
+
+    async def _withdraw(self, runtime: Runtime) -> None:
+        """This node was removed and its server is stopped: out of the group, everything kept."""
+        name = runtime.state.cluster_name or self.daemon.config.cluster_name
+        how = runtime.status.removed
+        await self.end()
+        removed.save(self.daemon.config.state_dir, cluster_name=name, how=how, at=stamp())
+        self._phase.finishing = False
+        self._stay_out()
+
+    def _stay_out(self) -> None:
+        config = self.daemon.config
+        name = removed.cluster_of(config.state_dir) or config.cluster_name
+        advice = removed.advice(config.node_id, config.state_dir, name)
+        events.emit(events.StaysRemoved(advice=advice))
+        self._set(Stage.REMOVED, advice)
 
     async def _finish(self, runtime: Runtime) -> None:
         """The cluster was destroyed and this node has left it: wait for the others, clear up."""

@@ -126,6 +126,7 @@ class ControlLoop:
             in_touch=told.term == status.term and now_ns - told.heard_ns < TOUCH_NS,
             sealed_attempt=seal.attempt if seal else None,
             self_fenced=parts.fence.guards,
+            removed=bool(status.removed),
             adopt_until_ns=parts.adopt_until_ns,
         )
         goal = plan(parts.consensus.state(), told.directive, facts, observation)

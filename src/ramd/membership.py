@@ -15,6 +15,7 @@ from pathlib import Path
 from ramd.config.model import Config
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import Member
+from ramd.link import add_again
 from ramd.postgres.conf import MARK
 from ramd.postgres.files import write_file
 
@@ -77,19 +78,24 @@ def refuse_lost_state(config: Config) -> None:
 
     Raises Refused: the votes and acknowledgements that belonged to this data are gone.
     """
-    conf = config.postgresql_data_dir / "postgresql.conf"
-    try:
-        marked = MARK in conf.read_text(errors="replace")
-    except OSError:
-        return
-    if marked:
+    if holds_members_data(config):
+        conf = config.postgresql_data_dir / "postgresql.conf"
         raise Refused(
             f"{config.postgresql_data_dir} was a RAMD node's and its state in"
             f" {config.state_dir} is gone",
             code="conflict",
-            hint=f"restore {config.state_dir}; or, to begin a new cluster with this data, remove"
-            f" the line with {MARK!r} from {conf}",
+            hint=f"restore {config.state_dir}; or {add_again(config.node_id)}; or, to begin a new"
+            f" cluster with this data, remove the line with {MARK!r} from {conf}",
         )
+
+
+def holds_members_data(config: Config) -> bool:
+    """The data directory carries the mark of a RAMD node."""
+    conf = config.postgresql_data_dir / "postgresql.conf"
+    try:
+        return MARK in conf.read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _address(member: Member) -> tuple[object, ...]:

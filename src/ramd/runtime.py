@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Self
 
 from ramd import events
 from ramd.assembly import Calls, Organs, Surroundings, assemble
 from ramd.domain.consensus import GroupStatus
-from ramd.domain.decision import ClusterView, Leave
+from ramd.domain.decision import ClusterView, Leave, Withdraw
 from ramd.domain.errors import RamdError
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard
@@ -22,6 +23,7 @@ from ramd.domain.server import StopMode
 from ramd.execute.parting import leave_watch
 from ramd.herald import Herald
 from ramd.link import Link
+from ramd.members.steward import Steward
 from ramd.membership import differences, founding_members
 from ramd.state.commands import Command, DescribeMember, InitCluster, encode
 
@@ -32,6 +34,13 @@ FRESH_NS = 2_000_000_000
 """A node heard of within this counts as in touch for the functions inside the server."""
 
 
+class End(StrEnum):
+    """Why a node's time in its cluster is over."""
+
+    DESTROYED = "destroyed"
+    REMOVED = "removed"
+
+
 @dataclass(slots=True)
 class Course:
     """What was done once, or is under way."""
@@ -40,6 +49,8 @@ class Course:
     compared: bool = False
     describe_ns: int = 0
     """Not again before this."""
+    removed: bool = False
+    """It was said that this node was removed."""
     undone: bool = False
     """The membership is undone: the server ends with it."""
 
@@ -50,6 +61,7 @@ class Runtime:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._organs: Organs | None = None
+        self._steward: Steward | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._herald = Herald()
         self._course = Course()
@@ -64,6 +76,13 @@ class Runtime:
         runtime = cls(around)
         calls = Calls(propose=runtime.propose, beaten=runtime._beaten, forming=forming)
         runtime._organs = await assemble(around, calls)
+        runtime._steward = Steward(
+            runtime.link,
+            spawn=runtime._spawn,
+            granting=lambda: runtime._parts.coordinator.granting,
+            clock=around.clock,
+            unix_ms=around.unix_ms,
+        )
         return runtime
 
     async def run(self) -> None:
@@ -122,11 +141,16 @@ class Runtime:
         return self._parts.loop.board
 
     @property
-    def left(self) -> bool:
-        """The cluster is removed and nothing of it is left on this node."""
+    def ended(self) -> End | None:
+        """Nothing is left for this node to do in its cluster: that is destroyed, or this node was
+        removed from it and its server is stopped."""
         executor = self._parts.executor
-        removing = self.state.removal is not None
-        return removing and isinstance(executor.goal, Leave) and executor.standing().settled
+        if not executor.standing().settled:
+            return None
+        if isinstance(executor.goal, Withdraw):
+            return End.REMOVED
+        leaving = self.state.removal is not None and isinstance(executor.goal, Leave)
+        return End.DESTROYED if leaving else None
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every beat."""
@@ -159,7 +183,7 @@ class Runtime:
 
     def _beaten(self) -> None:
         status, state = self.status, self.state
-        if state.formed and not self._course.compared:
+        if state.formed and not self._course.compared and state.member(status.me) is not None:
             self._course.compared = True
             self._compare(state)
         if state.formed and state.removal is None and status.has_quorum:
@@ -168,6 +192,11 @@ class Runtime:
         if ours_to_found and not self._course.founding:
             self._course.founding = True
             self._spawn(self._found())
+        if status.is_coordinator and status.ready and self._steward is not None:
+            self._steward.turn(self.view())
+        if status.removed and not self._course.removed:
+            self._course.removed = True
+            events.emit(events.NodeRemoved(how=status.removed))
         self._herald.tell(status, state)
         self._tell_server(status, state)
         for listener in self._listeners:
@@ -181,8 +210,12 @@ class Runtime:
     def _compare(self, state: ClusterState) -> None:
         """The file's node list no longer decides; that it differs is said once."""
         config = self._around.config
-        listed = config.members() if config.forms_cluster else ()
-        for what in differences(listed, state.members) if listed else ():
+        if config.forms_cluster:
+            found = differences(config.members(), state.members)
+        else:
+            own = (m for m in state.members if m.node_id == config.node_id)
+            found = differences((config.own_member(),), own)
+        for what in found:
             events.emit(events.ConfigWarning(key="node list", what=what))
 
     def _describe(self, state: ClusterState) -> None:

@@ -9,25 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from ramd import events, formation
+from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
 from ramd.domain.service import (
+    AddNodeRequest,
+    AddNodeResult,
+    AddVoterRequest,
+    AddVoterResult,
     CreateRequest,
     CreateResult,
     DestroyRequest,
     DestroyResult,
     FailoverRequest,
     FailoverResult,
+    RemoveNodeRequest,
+    RemoveNodeResult,
     Snapshot,
     Stage,
 )
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
+from ramd.members import orders
 from ramd.policy.candidates import preflight
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
@@ -248,6 +257,46 @@ class RamdService:
         me = self._host.daemon.config.node_id
         others = (m.node_id for m in runtime.state.members if m.node_id != me)
         return tuple(node for node in others if node not in heard or not left(heard[node]))
+
+    async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
+        async with self._order("add-node", request.actor, f"node {request.node_id or 'any'}"):
+            async with asyncio.timeout(timeout_s):
+                return await orders.add_node(self._desk(), request)
+
+    async def remove_node(
+        self, request: RemoveNodeRequest, *, timeout_s: float
+    ) -> RemoveNodeResult:
+        async with self._order("remove-node", request.actor, f"node {request.node_id}"):
+            return await orders.remove_node(self._desk(), request, timeout_s=timeout_s)
+
+    async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
+        async with self._order("add-voter", request.actor, f"node {request.node_id}"):
+            return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
+
+    def _desk(self) -> orders.Desk:
+        runtime, config = self._runtime(), self._host.daemon.config
+        secret_file = config.cluster_secret_file or config.state_dir / formation.SECRET_FILE
+        return orders.Desk(
+            config=config,
+            consensus=runtime.link,
+            view=runtime.view,
+            until=self._until,
+            unix_ms=self._host.unix_ms,
+            secret=cluster_secret(secret_file),
+            secret_file=secret_file,
+        )
+
+    @asynccontextmanager
+    async def _order(self, operation: str, actor: str, what: str) -> AsyncIterator[None]:
+        """Around an order of a person: its begin and its end are told. Raises OutcomeUnknown for
+        one that ran out of time."""
+        begun_ns = self.now_ns()
+        events.emit(events.OperationRequested(operation=operation, actor=actor, what=what))
+        try:
+            yield
+        except TimeoutError:
+            raise OutcomeUnknown(f"{operation} did not end in time") from None
+        self._finished(operation, begun_ns, what)
 
     # --- shared ------------------------------------------------------------------------------
 

@@ -6,18 +6,24 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ramd.api.limits import Auth, Limits
 from ramd.api.serve import ApiServer
 from ramd.domain.service import (
+    AddNodeRequest,
+    AddNodeResult,
+    AddVoterRequest,
+    AddVoterResult,
     CreateRequest,
     CreateResult,
     DestroyRequest,
     DestroyResult,
     FailoverRequest,
     FailoverResult,
+    RemoveNodeRequest,
+    RemoveNodeResult,
     Snapshot,
 )
 from tests.api import stories
@@ -68,6 +74,35 @@ class FakeService:
         return FailoverResult(
             old_primary=1, new_primary=request.target or 2, failover_time_ms=412, epoch=2
         )
+
+    async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
+        await self._serve(request)
+        node_id = request.node_id or 4
+        member = replace(
+            stories.member(node_id),
+            name=request.name or f"node{node_id}",
+            priority=request.priority,
+        )
+        return AddNodeResult(
+            member=member,
+            token="ramd1.the.token",
+            expires_unix_ms=1_700_000_000_000,
+            conf=("cluster_name = demo", f"join_token_file = /etc/ramd/node{node_id}.join_token"),
+            replaces=request.replaces,
+        )
+
+    async def remove_node(
+        self, request: RemoveNodeRequest, *, timeout_s: float
+    ) -> RemoveNodeResult:
+        await self._serve(request)
+        known = self.story.state.member(request.node_id) is not None
+        return RemoveNodeResult(
+            node_id=request.node_id, name=f"node{request.node_id}", withdrawn=not known
+        )
+
+    async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
+        await self._serve(request)
+        return AddVoterResult(node_id=request.node_id, voters=(1, 2, 3))
 
     async def _serve(self, request: object) -> None:
         self.asked.append(request)
@@ -174,10 +209,14 @@ class Api:
 
 @contextmanager
 def serving(
-    *, token: str | None = None, limits: Limits | None = None, port: int | None = None
+    service: FakeService | None = None,
+    *,
+    token: str | None = None,
+    limits: Limits | None = None,
+    port: int | None = None,
 ) -> Iterator[Api]:
     """The API over a fake service on a free port, in its real thread."""
-    service = FakeService()
+    service = service or FakeService()
     with control_loop() as loop:
         server = ApiServer(
             service,

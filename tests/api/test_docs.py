@@ -51,6 +51,9 @@ def test_every_field_is_named(api: Api) -> None:
     answers = [api.get(path).data for path in ("/health", "/cluster/health", "/cluster/status")]
     answers += [api.get("/nodes/1").data, api.post("/cluster/create", {"num_nodes": 3}).data]
     answers += [api.post("/cluster/destroy").data, api.post("/cluster/failover").data]
+    answers += [api.post("/cluster/add-node").data]
+    answers += [api.post("/cluster/remove-node", {"node_id": 3}).data]
+    answers += [api.post("/cluster/add-voter", {"node_id": 3}).data]
     named = set(re.findall(r"`([a-z_]+)`", REST))
     assert {name for answer in answers for name in answer} <= named
 

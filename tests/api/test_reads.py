@@ -47,6 +47,7 @@ def test_health(api: Api) -> None:
         "name": "node1",
         "stage": "formed",
         "forming": "",
+        "removed": "",
     }
 
 
@@ -71,6 +72,16 @@ def test_while_forming_it_says_what_it_waits_for(api: Api) -> None:
     assert api.get("/health").data["forming"] == "waiting for node3"
     answer = api.get("/nodes")
     assert (answer.body["error"], answer.body["hint"]) == ("no_cluster", "waiting for node3")
+
+
+@pytest.mark.parametrize("path", CLUSTER_PATHS)
+def test_a_removed_node_says_what_brings_it_back(api: Api, path: str) -> None:
+    api.service.story = stories.clusterless(Stage.REMOVED, "add it again")
+    data = api.get("/health").data
+    assert (data["stage"], data["removed"], data["forming"]) == ("removed", "add it again", "")
+    answer = api.get(path)
+    assert (answer.status, answer.body["error"]) == (409, "no_cluster")
+    assert answer.body["hint"] == "add it again"
 
 
 @pytest.mark.parametrize("path", CLUSTER_PATHS)
@@ -180,6 +191,8 @@ def test_node(api: Api) -> None:
         "trouble": "",
         "last_seen_age_ms": 100,
         "upstream_node_id": 1,
+        "vote": None,
+        "leaving": False,
         "fence": "extension",
         "fenced": True,
     }
@@ -218,6 +231,9 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("POST", "/api/v1/cluster/create"),
         ("POST", "/api/v1/cluster/destroy"),
         ("POST", "/api/v1/cluster/failover"),
+        ("POST", "/api/v1/cluster/add-node"),
+        ("POST", "/api/v1/cluster/remove-node"),
+        ("POST", "/api/v1/cluster/add-voter"),
     }
     create = document["paths"]["/api/v1/cluster/create"]["post"]
     body = create["requestBody"]["content"]["application/json"]["schema"]

@@ -12,6 +12,7 @@ import pytest
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
+    NODES_MAX,
     SOON_S,
     Clusters,
     listing,
@@ -27,10 +28,14 @@ from tools.local_cluster import LocalCluster, await_api
 
 
 def listed(
-    clusters: Clusters, nodes: tuple[int, ...] = NODES, **own: dict[int, object]
+    clusters: Clusters,
+    nodes: tuple[int, ...] = NODES,
+    room: int = NODES_MAX,
+    **own: dict[int, object],
 ) -> LocalCluster:
-    """Files of all nodes with the same list and the same secret; `own`: key → value by node."""
-    cluster = clusters.make(own_confs=True)
+    """Files of all nodes with the same list and the same secret; `own`: key → value by node.
+    `room`: how many nodes there are ports for."""
+    cluster = clusters.make(own_confs=True, nodes=room)
     places = cluster.places
     secret = secrets.token_hex(32)
     entries: dict[str, object] = {}

@@ -40,10 +40,11 @@ class Clusters:
         prefix: tuple[str, ...] = (),
         parent: Path | None = None,
         settings: dict[str, object] | None = None,
+        nodes: int = NODES_MAX,
     ) -> LocalCluster:
-        """Places and free ports for up to four nodes; nothing runs yet."""
+        """Places and free ports for up to `nodes` nodes; nothing runs yet."""
         cluster = LocalCluster(
-            ports=four_blocks(),
+            ports=four_blocks(nodes),
             settings=settings,
             own_confs=own_confs,
             prefix=prefix,
@@ -72,10 +73,10 @@ class Clusters:
             cluster.close()
 
 
-def four_blocks() -> Ports:
-    """Free ports for four nodes, not given out twice among the test processes."""
-    block = free_port_block(4 * NODES_MAX)
-    first = (block[start] for start in range(0, 4 * NODES_MAX, NODES_MAX))
+def four_blocks(nodes: int = NODES_MAX) -> Ports:
+    """Free ports for `nodes` nodes, not given out twice among the test processes."""
+    block = free_port_block(4 * nodes)
+    first = (block[start] for start in range(0, 4 * nodes, nodes))
     postgresql, raft, http, prometheus = first
     return Ports(postgresql=postgresql, raft=raft, http=http, prometheus=prometheus)
 

@@ -6,8 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ramd.domain.consensus import Consensus, GroupStatus, Handler, ReleaseEvidence
+from ramd.domain.consensus import (
+    Consensus,
+    GroupStatus,
+    Handler,
+    MemberChange,
+    ReleaseEvidence,
+)
 from ramd.domain.decision import LeaseView
+from ramd.domain.errors import Unavailable
 from ramd.domain.model import ClusterState, Member, Reign, StartMode
 from ramd.state.commands import RecordFork, RecordSystem, decode
 
@@ -62,6 +69,8 @@ class FakeConsensus(Consensus):
         self.on_release: Callable[[int], None] = lambda epoch: None
         self.proposed: list[object] = []
         self.failures: deque[BaseException] = deque()
+        self.unread = False
+        """No read is confirmed."""
 
     def status(self) -> GroupStatus:
         return GroupStatus(
@@ -99,6 +108,10 @@ class FakeConsensus(Consensus):
             for r in self.cluster.reigns
         )
 
+    async def read_barrier(self, *, timeout_s: float) -> None:
+        if self.unread:
+            raise Unavailable("no leader confirmed the read in time", code="no_quorum")
+
     def lease(self) -> tuple[int, int]:
         return (self.held.epoch, self.held.deadline_ns)
 
@@ -111,7 +124,7 @@ class FakeConsensus(Consensus):
     def grant(self, holder: int, epoch: int, payload: bytes) -> None:
         raise NotImplementedError
 
-    async def read_barrier(self, *, timeout_s: float) -> None:
+    async def change(self, change: MemberChange, *, timeout_s: float) -> None:
         raise NotImplementedError
 
     def transfer(self, node_id: int) -> None:

@@ -57,7 +57,7 @@ class Admission:
         self._known = known
         self._record = record
         self._admit = admit
-        self._asked: dict[tuple[NodeId, str], asyncio.Task[JoinAnswer]] = {}
+        self._asked: dict[JoinRequest, asyncio.Task[JoinAnswer]] = {}
 
     def serve(self) -> None:
         """Answer from now on."""
@@ -106,6 +106,8 @@ class Admission:
         refusal = self._admit(request)
         if refusal:
             code, _, text = refusal.partition(": ")
+            if code == "later":
+                return JoinAnswer.pending(text)
             return JoinAnswer.refused(code, text or refusal)
         peer = PeerRecord(node=request.node, uuid=request.uuid, address=request.address)
         try:
@@ -120,15 +122,14 @@ class Admission:
 
     def _forward(self, leader: NodeId, request: JoinRequest) -> JoinAnswer:
         """What the leader said since the asker asked before; it is asked meanwhile."""
-        key = (request.node, request.uuid)
         pending = JoinAnswer.pending(f"node {leader}, which decides, is being asked")
-        task = self._asked.get(key)
+        task = self._asked.get(request)
         if task is not None and not task.done():
             return pending
-        self._asked.pop(key, None)
+        self._asked.pop(request, None)
         if task is None or task.cancelled():
             if len(self._asked) < _ASKERS_MAX or self._tidy():
-                self._asked[key] = asyncio.ensure_future(self._ask(leader, request))
+                self._asked[request] = asyncio.ensure_future(self._ask(leader, request))
             return pending
         return task.result()
 

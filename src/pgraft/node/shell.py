@@ -63,7 +63,7 @@ class Hooks:
     `restore` puts such a state in the place of the present one; without both the log is never
     shortened. `on_config` gets the configuration in effect, at the start and whenever it changes.
     `admit` is asked on the leader about a blank member that wants to join: '' if it may, else
-    "code: text for people".
+    "code: text for people"; the code "later" lets it ask again.
     """
 
     apply: Callable[[Entry], None]

@@ -127,7 +127,7 @@ class _Replay:
         if not names:
             raise WalCorrupt(f"the log of this member is missing from {disk.where('')}. {REMEDY}")
         if SPARE in disk.names():
-            disk.remove(SPARE)  # it may have been begun: only a fresh one is surely zeros
+            disk.remove(SPARE)  # room to write the newest segment again, should the disk be full
         begin = int(names[0].removesuffix(SUFFIX), 16)
         for number, name in enumerate(names, begin):
             if name != name_of(number):

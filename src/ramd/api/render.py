@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from ramd.api.picture import NodePicture, Picture
+from ramd.domain import service as domain
 from ramd.domain.decision import Hold
 from ramd.domain.lsn import format_lsn
 from ramd.domain.model import ClusterState, DecisionRecord, Member
@@ -24,6 +25,7 @@ from ramd.schema.answers import (
     FenceWord,
     NodeState,
     Role,
+    Vote,
 )
 from ramd.schema.cluster import (
     CreateView,
@@ -37,7 +39,7 @@ from ramd.schema.cluster import (
 )
 from ramd.schema.envelope import timestamp_of
 
-Stage = Literal["clusterless", "forming", "formed"]
+Stage = Literal["clusterless", "forming", "formed", "removed"]
 Authentication = Literal["trust", "scram-sha-256"]
 
 
@@ -51,7 +53,8 @@ def health(snapshot: Snapshot, now_ns: int) -> HealthView:
         node_id=daemon.node_id,
         name=daemon.name,
         stage=cast("Stage", str(daemon.stage)),
-        forming=daemon.forming_text,
+        forming=daemon.forming_text if daemon.stage is not domain.Stage.REMOVED else "",
+        removed=daemon.forming_text if daemon.stage is domain.Stage.REMOVED else "",
     )
 
 
@@ -130,9 +133,18 @@ def node(snapshot: Snapshot, one: NodePicture, now_unix_ms: int) -> NodeView:
         trouble=one.trouble,
         last_seen_age_ms=one.age_ms,
         upstream_node_id=seen.upstream if seen is not None else None,
+        vote=_vote(snapshot, member.node_id),
+        leaving=snapshot.state.departure(member.node_id) is not None,
         fence=cast("FenceWord", str(seen.fence)) if seen is not None else None,
         fenced=seen.fenced if seen is not None else None,
     )
+
+
+def _vote(snapshot: Snapshot, node_id: int) -> Vote | None:
+    group = snapshot.group
+    if group is None or not group.voting.has(node_id):
+        return None
+    return "voter" if node_id in group.voting.voters else "learner"
 
 
 def created(result: CreateResult, state: ClusterState) -> CreateView:

@@ -18,6 +18,7 @@ from ramd.api.dispatch import Dispatcher
 from ramd.api.errors import now_unix_ms
 from ramd.api.guard import client_of
 from ramd.api.limits import Limits
+from ramd.api.members import Common, MemberHandlers, add_member_routes
 from ramd.api.picture import NodePicture, Picture, look
 from ramd.domain import service as domain
 from ramd.domain.errors import Refused, Unavailable
@@ -49,24 +50,24 @@ class Handlers:
 
     async def cluster_health(self) -> Response:
         """One word on the cluster, and why."""
-        _, picture = self._look()
+        _, picture = self.look()
         return _success(f"cluster {picture.status}", render.cluster_health(picture))
 
     async def cluster_status(self) -> Response:
         """The whole cluster in one coherent picture."""
-        snapshot, picture = self._look()
+        snapshot, picture = self.look()
         data = render.cluster_status(snapshot, picture, now_unix_ms())
         return _success(f"cluster {picture.status}", data)
 
     async def nodes(self) -> Response:
         """All nodes by id."""
-        snapshot, picture = self._look()
+        snapshot, picture = self.look()
         data = render.nodes(snapshot, picture, now_unix_ms())
         return _success(f"{len(data.nodes)} nodes", data)
 
     async def node(self, node_id: str) -> Response:
         """One node by id, name, `primary`, or `replica1`: the first replica by id."""
-        snapshot, picture = self._look()
+        snapshot, picture = self.look()
         found = _select(picture, node_id, field="node_id")
         data = render.node(snapshot, found, now_unix_ms())
         return _success(f"node {data.id} is a {data.role}, {data.state}", data)
@@ -120,7 +121,7 @@ class Handlers:
         return await self._failover(request, target_node)
 
     async def _failover(self, request: Request, target: int | str | None) -> Response:
-        _, picture = self._look()
+        _, picture = self.look()
         node_id = None
         if target is not None:
             node_id = _select(picture, str(target), field="target_node").member.node_id
@@ -145,6 +146,12 @@ class Handlers:
                 code="no_cluster",
                 hint=snapshot.daemon.forming_text,
             )
+        if snapshot.daemon.stage is domain.Stage.REMOVED:
+            raise Refused(
+                "this node was removed from its cluster",
+                code="no_cluster",
+                hint=snapshot.daemon.forming_text,
+            )
         if snapshot.daemon.stage is not domain.Stage.FORMED:
             raise Refused(
                 "this daemon is in no cluster",
@@ -158,7 +165,8 @@ class Handlers:
             )
         return snapshot
 
-    def _look(self) -> tuple[domain.Snapshot, Picture]:
+    def look(self) -> tuple[domain.Snapshot, Picture]:
+        """The snapshot of a formed cluster and what it means. Raises as `_formed`."""
         snapshot = self._formed()
         return snapshot, look(snapshot, self.service.now_ns())
 
@@ -198,9 +206,26 @@ def api_router(handlers: Handlers) -> APIRouter:
         response_model=Success[views.FailoverView],
         openapi_extra=_body_of(requests.FailoverRequest),
     )(handlers.failover)
+    add_member_routes(router, _member_handlers(handlers))
     for method, path, handler in _aliases(handlers):
         router.add_api_route(path, handler, methods=[method], include_in_schema=False)
     return router
+
+
+def _member_handlers(handlers: Handlers) -> MemberHandlers:
+    common = Common(
+        look=handlers.look,
+        select=lambda picture, selector, field: _select(picture, selector, field=field).member,
+        actor=_actor,
+        success=lambda message, data, code: _success(message, data, code=code),
+        body_of=_body_of,
+    )
+    return MemberHandlers(
+        service=handlers.service,
+        dispatcher=handlers.dispatcher,
+        limits=handlers.limits,
+        common=common,
+    )
 
 
 def _aliases(handlers: Handlers) -> list[tuple[str, str, Callable[..., Any]]]:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ramd.config.explain import is_off
 from ramd.config.host import HOST_RULES
-from ramd.config.keys import Availability, is_loopback
+from ramd.config.keys import Availability, host_of, is_loopback
 from ramd.config.model import Config, all_fields
+from ramd.config.names import SELECTORS
 from ramd.config.nodes import OWN_KEYS, node_key
 from ramd.config.problem import Problem
 
 NOT_PROTECTED = "remove it: the daemon does not start as if it protected anything"
-SELECTORS = ("primary", "replica")
 INITDB_REFUSED = (
     "-D", "--pgdata", "-U", "--username", "-W", "--pwprompt", "--pwfile", "-A", "--auth",
     "-X", "--waldir", "-?", "--help", "-V", "--version",
@@ -166,6 +166,33 @@ def _secret_needed(config: Config) -> Iterator[Problem]:
         )
 
 
+def _join_complete(config: Config) -> Iterator[Problem]:
+    if not config.join:
+        if config.join_token_file is not None:
+            yield Problem("join_token_file", "joins nothing without join", "set join, or remove it")
+        return
+    if config.join_token_file is None:
+        yield Problem(
+            "join", "needs join_token_file", "name the file with the token of `ramctrl nodes add`"
+        )
+    if config.cluster_secret_file is None:
+        yield Problem(
+            "cluster_secret_file",
+            "is required to join",
+            "name a copy of the cluster's secret file, mode 0600",
+        )
+
+
+def _join_reachable(config: Config) -> Iterator[Problem]:
+    elsewhere = [a for a in config.join if not is_loopback(host_of(a))]
+    if elsewhere and is_loopback(config.hostname):
+        yield Problem(
+            "hostname",
+            f"'{config.hostname}' cannot be reached from {host_of(elsewhere[0])}",
+            "the name or address under which this node was added",
+        )
+
+
 def _trust_on_one_host(config: Config) -> Iterator[Problem]:
     if config.auth_method == "trust" and not config.one_host:
         yield Problem(
@@ -216,7 +243,7 @@ def _profile_times(config: Config) -> Iterator[Problem]:
 
 PLACES = (
     "state_dir", "postgresql_log_dir", "log_file", "pid_file", "cluster_secret_file",
-    "http_auth_token_file", "working_directory",
+    "http_auth_token_file", "working_directory", "join_token_file",
 )  # fmt: skip
 
 
@@ -267,6 +294,8 @@ CHECKS: tuple[Check, ...] = (
         run=_ports_distinct,
     ),
     Check(reads=("nodes", "hostname", "cluster_secret_file"), run=_secret_needed),
+    Check(reads=("join", "join_token_file", "cluster_secret_file"), run=_join_complete),
+    Check(reads=("join", "hostname"), run=_join_reachable),
     Check(
         reads=("auth_method", "nodes", "hostname", "postgresql_password"), run=_trust_on_one_host
     ),

@@ -20,6 +20,7 @@ from ramd.config.secret_file import SecretFileError, read_secret
 
 PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "pg_waldump")
 SECRET_CHARACTERS_MIN = 16
+JOIN_TOKEN_CHARACTERS_MIN = 32
 
 Rule: TypeAlias = tuple[tuple[str, ...], Callable[[Config], Iterable[Problem]]]
 
@@ -93,6 +94,17 @@ def _secret(config: Config) -> Iterator[Problem]:
         yield Problem("cluster_secret_file", error.wrong, error.right)
 
 
+def _join_token(config: Config) -> Iterator[Problem]:
+    """Needed only while there is no state: afterwards the file may be gone."""
+    joined = (config.state_dir / "raft" / "identity.json").exists()
+    if config.join_token_file is None or not config.join or joined:
+        return
+    try:
+        read_secret(config.join_token_file, what="join token", least=JOIN_TOKEN_CHARACTERS_MIN)
+    except SecretFileError as error:
+        yield Problem("join_token_file", error.wrong, error.right)
+
+
 def _user(config: Config) -> Iterator[Problem]:
     if not config.daemon_user:
         return
@@ -132,6 +144,7 @@ HOST_RULES: tuple[Rule, ...] = (
     (("working_directory",), _working_directory),
     (("log_file", "pid_file"), _parents),
     (("cluster_secret_file",), _secret),
+    (("join_token_file", "join", "state_dir"), _join_token),
     (("daemon_user",), _user),
     (("daemon_group",), _group),
 )

@@ -166,6 +166,26 @@ def parse_words(value: object) -> object:
         raise ValueError(f"{shown(value)} cannot be split into words ({error})") from error
 
 
+def parse_addresses(value: object) -> object:
+    """Text → tuple of `host:port`, given with commas or spaces between them."""
+    if not isinstance(value, str):
+        return value
+    return tuple(_host_port(word) for word in value.replace(",", " ").split())
+
+
+def _host_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{shown(text)} is not host:port")
+    bare = str(parse_host(host))
+    return f"[{bare}]:{int(port)}" if ":" in bare else f"{bare}:{int(port)}"
+
+
+def host_of(address: str) -> str:
+    """The host of a `host:port`, without the brackets around IPv6."""
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
 def is_address(text: str) -> bool:
     """Is it an IPv4 or IPv6 address?"""
     try:
@@ -195,4 +215,5 @@ RequiredPath: TypeAlias = Annotated[Path, BeforeValidator(parse_path)]
 OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(parse_path)]
 Token: TypeAlias = Annotated[str, BeforeValidator(parse_token)]
 Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
+Addresses: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(parse_addresses)]
 Word = BeforeValidator(parse_word)

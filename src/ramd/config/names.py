@@ -11,6 +11,19 @@ ALIASES: dict[str, str] = {
 }
 """Old name → name. Accepted with a warning."""
 
+SELECTORS = ("primary", "replica")
+"""Words by which people mean a node without naming it."""
+
+
+def means_a_node(name: str, node_id: int) -> bool:
+    """`name` could be taken for a selector, or for a node other than `node_id`."""
+    if name.isdigit() or name in SELECTORS:
+        return True
+    if name.startswith("replica") and name[7:].isdigit():
+        return True
+    return name.startswith("node") and name[4:].isdigit() and name != f"node{node_id}"
+
+
 ENVIRONMENT_KEYS: dict[str, str] = {
     "RAMD_NODE_ID": "node_id",
     "RAMD_CLUSTER_NAME": "cluster_name",

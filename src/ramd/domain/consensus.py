@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from ramd.domain.decision import LeaseView
+from ramd.domain.decision import LeaseView, Voting
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Position
@@ -42,6 +42,19 @@ class GroupStatus:
     heartbeats_sent: int = 0
     elections_begun: int = 0
     """All three since the daemon started."""
+    voting: Voting = field(default_factory=Voting)
+    """The committed configuration of the group, as this member knows it."""
+    removed: str = ""
+    """How it is known that this member was removed from its group; '' if it was not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChange:
+    """What a change of the group's own configuration wants; all of it or nothing."""
+
+    promote: tuple[int, ...] = ()
+    """Learners that get a vote."""
+    remove: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +103,10 @@ class Consensus(Protocol):
 
     async def read_barrier(self, *, timeout_s: float) -> None:
         """Afterwards `state()` includes everything committed before the call."""
+
+    async def change(self, change: MemberChange, *, timeout_s: float) -> None:
+        """In effect and committed, any joint phase left. Raises Refused with the reason by name,
+        Unavailable, OutcomeUnknown."""
 
     def transfer(self, node_id: int) -> None: ...
 

@@ -123,6 +123,22 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Voting:
+    """Who has a voice in the group itself. `settled`: it is committed and nothing changes now.
+
+    Empty where it is not known: then every member is taken for a voter.
+    """
+
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    settled: bool = False
+
+    def has(self, node_id: int) -> bool:
+        """It belongs to the group, with or without a vote."""
+        return node_id in self.voters or node_id in self.learners
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterView:
     """Everything `decide` may look at: one coherent picture and one `now_ns`."""
 
@@ -147,6 +163,7 @@ class ClusterView:
     ready: bool = True
     """An entry of the coordinator's own term is applied here."""
     memory: Memory = Memory()
+    voting: Voting = Voting()
 
 
 # --- between daemons and inside one node ----------------------------------------------------
@@ -180,6 +197,8 @@ class LocalFacts:
     """The attempt this node is sealed under, from its own disk; None once it was unsealed."""
     self_fenced: bool = False
     """The running server checks the lease itself: it need not be stopped when that ends."""
+    removed: bool = False
+    """This member was removed from its group, by the group's own word."""
     adopt_until_ns: int = 0
     """A daemon that found its server running as primary when it started may wait until then for
     its first renewal; 0 = it did not."""
@@ -242,4 +261,9 @@ class Leave:
     remove_data: bool
 
 
-Goal: TypeAlias = Wait | Lead | Yield | GiveUp | Follow | StaySealed | Leave
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    """This node was removed: its server is stopped, fenced, and its data stay as they are."""
+
+
+Goal: TypeAlias = Wait | Lead | Yield | GiveUp | Follow | StaySealed | Leave | Withdraw

@@ -26,6 +26,12 @@ class Member:
     """0–100; the higher is preferred among equally advanced candidates."""
     nofailover: bool = False
 
+    @property
+    def raft_address(self) -> str:
+        """Where its peers dial it: host:port, with brackets around IPv6."""
+        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return f"{host}:{self.raft_port}"
+
 
 class StartMode(StrEnum):
     """How the holder of a grant becomes primary."""
@@ -86,6 +92,33 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A node that may join once, with the token that carries `nonce`.
+
+    Void after `expires_unix_ms`, by the wall clock of whoever coordinates then. `replaces`: the
+    member whose place it takes, in one change with its own promotion to voter.
+    """
+
+    member: Member
+    nonce: str
+    expires_unix_ms: int
+    replaces: int | None = None
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """`node_id` is to leave the group: at once or, with a `successor`, when that can vote.
+
+    One that leaves at once is nobody's choice for primary any more.
+    """
+
+    node_id: int
+    successor: int | None = None
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """One decision as it is kept in the replicated history (rule S8).
 
@@ -116,6 +149,12 @@ class ClusterState:
     """Highest timeline number ever named by a grant."""
     handover: Handover | None = None
     removal: Removal | None = None
+    invitations: tuple[Invitation, ...] = ()
+    """Nodes that were added and have not joined yet."""
+    departures: tuple[Departure, ...] = ()
+    """Members that are to leave the group."""
+    spent: tuple[str, ...] = ()
+    """Nonces of the last tokens that were used."""
     decisions: tuple[DecisionRecord, ...] = ()
     failover_count: int = 0
     applied_index: int = 0
@@ -137,3 +176,11 @@ class ClusterState:
 
     def member(self, node_id: int) -> Member | None:
         return next((m for m in self.members if m.node_id == node_id), None)
+
+    def invitation(self, node_id: int) -> Invitation | None:
+        """The one by which `node_id` may join."""
+        return next((i for i in self.invitations if i.member.node_id == node_id), None)
+
+    def departure(self, node_id: int) -> Departure | None:
+        """How `node_id` is to leave; None: it stays."""
+        return next((d for d in self.departures if d.node_id == node_id), None)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ramd.domain.consensus import GroupStatus
-from ramd.domain.model import ClusterState
+from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
 
 
@@ -29,6 +29,8 @@ class Stage(StrEnum):
     FORMING = "forming"
     """Waiting for, or agreeing with, the other listed members."""
     FORMED = "formed"
+    REMOVED = "removed"
+    """A person removed this node from its cluster; it stays out until it is added again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,8 @@ class DaemonFacts:
     status: DaemonStatus = DaemonStatus.RUNNING
     stage: Stage = Stage.CLUSTERLESS
     forming_text: str = ""
-    """FORMING: what is being waited for, one line for people; else ''."""
+    """FORMING: what is being waited for; REMOVED: how the node comes back; one line for people;
+    else ''."""
     authentication: str = "trust"
     """How clients by TCP prove who they are to PostgreSQL: "trust" or "scram-sha-256"."""
     lease_ttl_ms: int = 3_000
@@ -142,6 +145,67 @@ class FailoverResult:
     outage_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddNodeRequest:
+    """Invite a node. None and '' mean: RAMD's own choice. `replaces`: whose place it takes."""
+
+    node_id: int | None = None
+    hostname: str = ""
+    postgresql_port: int | None = None
+    raft_port: int | None = None
+    http_port: int | None = None
+    name: str = ""
+    priority: int = 50
+    nofailover: bool = False
+    replaces: int | None = None
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddNodeResult:
+    """The invitation stands. `token` is a secret until it is used; `conf` are the lines that the
+    new node's ramd.conf needs."""
+
+    member: Member
+    token: str
+    expires_unix_ms: int
+    conf: tuple[str, ...]
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNodeRequest:
+    """Take `node_id` out of the group; its data stay where they are."""
+
+    node_id: int
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNodeResult:
+    """The node is no member any more. `withdrawn`: it had only been invited."""
+
+    node_id: int
+    name: str
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddVoterRequest:
+    """Give the learner `node_id` a vote now."""
+
+    node_id: int
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddVoterResult:
+    """Who votes now."""
+
+    node_id: int
+    voters: tuple[int, ...]
+
+
 class Service(Protocol):
     """What people may read and ask for.
 
@@ -160,3 +224,11 @@ class Service(Protocol):
     async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult: ...
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult: ...
+
+    async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult: ...
+
+    async def remove_node(
+        self, request: RemoveNodeRequest, *, timeout_s: float
+    ) -> RemoveNodeResult: ...
+
+    async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...

@@ -97,9 +97,20 @@ async def lead_primary(work: Work) -> Step:
     work.guard.open(goal.epoch)
     await _record_system(work, facts)
     await work.server.ensure_roles()
-    await work.server.ensure_slots(work.ports.others, primary=True)
+    await _slots(work)
     work.say(f"primary of epoch {goal.epoch}")
     return Step.DONE
+
+
+async def _slots(work: Work) -> None:
+    """One for each other member, by a list that is not older than this moment: a daemon that has
+    just started reads its log again, and must not take a slot from a member that it has not
+    come to yet."""
+    try:
+        await work.ports.consensus.read_barrier(timeout_s=work.timing.propose_s)
+    except Unavailable:
+        return  # looked at again after `refresh_ms`
+    await work.server.ensure_slots(work.ports.others, primary=True)
 
 
 async def _open(work: Work, goal: Lead) -> Step:

@@ -1,4 +1,5 @@
-"""The end of a cluster on this node, and the transition that does nothing."""
+"""The end of a cluster on this node, of this node in its cluster, and the transition that does
+nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from ramd import events
 from ramd.domain.decision import Leave
 from ramd.domain.server import StopMode
 from ramd.execute.context import Step
-from ramd.execute.leading import set_aside
+from ramd.execute.leading import retire, set_aside
 from ramd.execute.work import Work
 
 
@@ -45,4 +46,32 @@ async def leave_done(work: Work) -> Step:
     work.guard.rest()
     await work.ports.store.forget()
     work.say("left the cluster")
+    return Step.DONE
+
+
+# --- Withdraw: this node was removed ---------------------------------------------------------
+
+
+async def withdraw_running(work: Work) -> Step:
+    """Stop a server that has no group any more; what it holds stays."""
+    work.say("stopping: this node was removed from its cluster")
+    await work.server.stop(StopMode.FAST, timeout_ms=work.timing.stop_ms)
+    await work.server.data.kill_remains(timeout_ms=work.timing.kill_ms)
+    work.guard.rest()
+    work.known.forget_server()
+    work.ports.changed()
+    return Step.AGAIN
+
+
+async def withdraw_primary(work: Work) -> Step:
+    """One that could write is fenced first and stopped at once: another one leads by now."""
+    work.say("stopping a primary that was removed from its cluster")
+    await retire(work)
+    return Step.AGAIN
+
+
+async def withdraw_done(work: Work) -> Step:
+    """No server runs; the data directory stays as it is."""
+    work.guard.rest()
+    work.say("removed from the cluster: the server is stopped, its data are untouched")
     return Step.DONE

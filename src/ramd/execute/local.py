@@ -33,6 +33,8 @@ class Unproven(StrEnum):
     """A rewind was begun and has not been reported finished: the directory may be half-written."""
     REWOUND = "rewound"
     """Rewound, but the server has not reached a consistent state since."""
+    FOUND = "found"
+    """Was there before this node's state: whether it is whole, only the lost state could say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,11 @@ def _stopped(ports: Ports, directory: DataDirectory) -> tuple[Situation, str]:
     if directory.kind is DataKind.ABSENT:
         return Situation.ABSENT, directory.why
     # Before anything else it says of itself: the directory may be half-written, but it is ours.
-    if ports.store.record.unproven is not Unproven.NO:
-        return Situation.PARTIAL, f"the last rewind is not proven ({ports.store.record.unproven})"
+    unproven = ports.store.record.unproven
+    if unproven is Unproven.FOUND:
+        return Situation.PARTIAL, "it is older than this node's state, which knows nothing of it"
+    if unproven is not Unproven.NO:
+        return Situation.PARTIAL, f"the last rewind is not proven ({unproven})"
     if directory.kind is DataKind.FOREIGN:
         return Situation.FOREIGN, directory.why
     if directory.kind is DataKind.PARTIAL:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from ramd.domain.decision import Follow, GiveUp, Goal, Lead, Leave, StaySealed, Wait, Yield
+from ramd.domain.decision import (
+    Follow,
+    GiveUp,
+    Goal,
+    Lead,
+    Leave,
+    StaySealed,
+    Wait,
+    Withdraw,
+    Yield,
+)
 from ramd.execute import following as f
 from ramd.execute import leading as a
 from ramd.execute import leaving as z
@@ -81,4 +91,13 @@ TRANSITIONS: dict[tuple[Situation, type[Goal]], Transition] = {
     (Situation.STARTING, Leave): z.leave_running,
     (Situation.REPLICA, Leave): z.leave_running,
     (Situation.PRIMARY, Leave): z.leave_running,
+    #
+    (Situation.ABSENT, Withdraw): z.withdraw_done,
+    (Situation.PARTIAL, Withdraw): z.withdraw_done,
+    (Situation.FOREIGN, Withdraw): z.withdraw_done,
+    (Situation.STOPPED, Withdraw): z.withdraw_done,
+    (Situation.CRASHED, Withdraw): z.withdraw_done,
+    (Situation.STARTING, Withdraw): z.withdraw_running,
+    (Situation.REPLICA, Withdraw): z.withdraw_running,
+    (Situation.PRIMARY, Withdraw): z.withdraw_primary,
 }

@@ -6,6 +6,25 @@ reading at `join.join`.
 """
 
 from ramd.link.handle import Link
-from ramd.link.join import RAFT_DIR, GroupOptions, Membership, belongs, founded, join
+from ramd.link.join import (
+    RAFT_DIR,
+    GroupOptions,
+    JoinOptions,
+    Membership,
+    add_again,
+    belongs,
+    founded,
+    join,
+)
 
-__all__ = ["RAFT_DIR", "GroupOptions", "Link", "Membership", "belongs", "founded", "join"]
+__all__ = [
+    "RAFT_DIR",
+    "GroupOptions",
+    "JoinOptions",
+    "Link",
+    "Membership",
+    "add_again",
+    "belongs",
+    "founded",
+    "join",
+]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgraft.core.types import NO_NODE, Grant, NodeId, ProposalRefused, Role
+from pgraft.core.types import NO_NODE, Change, Grant, NodeId, ProposalRefused, Role
 from pgraft.net.channel import CallRefused, Channel, PeerLost
 from pgraft.net.channel import PeerError as ChannelError
 from pgraft.node import Node, ProposalUnknown, ReadFailed
-from ramd.domain.consensus import GroupStatus, Handler, ReleaseEvidence
-from ramd.domain.decision import LeaseView
+from ramd.domain.consensus import GroupStatus, Handler, MemberChange, ReleaseEvidence
+from ramd.domain.decision import LeaseView, Voting
 from ramd.domain.errors import (
     OutcomeUnknown,
     PeerError,
@@ -22,6 +22,7 @@ from ramd.domain.errors import (
 )
 from ramd.domain.model import ClusterState
 from ramd.link.lease import LeaseKeeper
+from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
@@ -41,6 +42,7 @@ class Link:
         *,
         ttl_ns: int,
         clock: Callable[[], int],
+        removal: RemovalWatch,
     ) -> None:
         self._node = node
         self._channel = channel
@@ -48,12 +50,12 @@ class Link:
         self._ttl_ns = ttl_ns
         self._clock = clock
         self._keeper = LeaseKeeper(node)
-        self._me = int(node.node)
         self._leading_since_ns = 0
+        self._removal = removal
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""
-        if node_id == self._me:
+        if node_id == int(self._node.node):
             self._leading_since_ns = self._clock()
         self._keeper.turn()
 
@@ -66,8 +68,9 @@ class Link:
     def status(self) -> GroupStatus:
         status = self._node.status()
         leading = status.role is Role.LEADER  # Raft's word
+        committed = status.committed_config
         return GroupStatus(
-            me=self._me,
+            me=int(self._node.node),
             coordinator=int(status.leader) or None,  # Raft's word
             is_coordinator=leading,
             ready=leading and self._copy.term == status.term,
@@ -81,6 +84,12 @@ class Link:
             messages_taken=status.messages_taken,
             heartbeats_sent=status.heartbeats_sent,
             elections_begun=status.elections_begun,
+            voting=Voting(
+                voters=tuple(sorted(int(n) for n in committed.voters)),
+                learners=tuple(sorted(int(n) for n in committed.learners)),
+                settled=committed == status.config and not committed.outgoing,
+            ),
+            removed=self._removal.known(committed),
         )
 
     def state(self) -> ClusterState:
@@ -114,6 +123,20 @@ class Link:
             await self._node.read_barrier(timeout_s)
         except ReadFailed as failed:
             raise Unavailable(str(failed), code="no_quorum") from failed
+
+    async def change(self, change: MemberChange, *, timeout_s: float) -> None:
+        wanted = Change(
+            promote=frozenset(NodeId(n) for n in change.promote),
+            remove=frozenset(NodeId(n) for n in change.remove),
+        )
+        try:
+            await self._node.change(wanted, timeout_s)
+        except ProposalRefused as refused:
+            raise _refusal(refused) from refused
+        except ProposalUnknown as unknown:
+            raise OutcomeUnknown(
+                f"the change is not confirmed: {unknown}", hint="look at /api/v1/nodes"
+            ) from unknown
 
     def transfer(self, node_id: int) -> None:
         try:
@@ -185,10 +208,23 @@ class Link:
 _NOBODY = frozenset({"no_leader", "not_leader", "no_connection", "transferring", "stopped"})  # Raft
 
 
+_LATER = frozenset({"not_ready", "change_in_flight", "overloaded", "overwritten"})
+_WHY = {
+    "learner_behind": "the learner is behind: it has not read enough of the group's log yet",
+    "last_voter": "nobody who votes would be left",
+    "too_many_voters": "there are as many voters as there can be",
+    "not_a_learner": "it is no learner of the group",
+    "unknown_member": "it is not in the group",
+}
+
+
 def _refusal(refused: ProposalRefused) -> RamdError:
+    if refused.reason in _LATER:
+        return Unavailable(f"not now: {refused.reason.replace('_', ' ')}")
     if refused.reason in _NOBODY:
         return Unavailable(
             "no coordinator takes it: a majority of members must be reachable",
             code="no_quorum",
         )
-    return Refused(f"the group refuses it: {refused.reason.replace('_', ' ')}")
+    why = _WHY.get(refused.reason, refused.reason.replace("_", " "))
+    return Refused(f"the group refuses it: {why}")

@@ -10,10 +10,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from pgraft.core.types import CoreEvent, EventKind, NodeId, Timing
 from pgraft.forming import Forming
-from pgraft.identity import Founder, Identity, Stage
+from pgraft.identity import Founder, Identity, JoinRequest, Stage
+from pgraft.joining import Joining, JoinRefused, JoinTarget, is_joining
+from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
 from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
 from pgraft.net.transport import ListenError
@@ -23,13 +26,30 @@ from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk, StorageE
 from ramd import events
 from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
+from ramd.domain.model import ClusterState
 from ramd.link.handle import Link
 from ramd.link.lease import RENEWALS_PER_TTL
+from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
 RAFT_DIR = "raft"
 RENEWAL_TTL_MAX_NS = 3_000_000_000
 WAKING = (EventKind.RELEASED, EventKind.LEASE_CONFIRMED, EventKind.ROLE_CHANGED)
+
+
+Judge: TypeAlias = Callable[[ClusterState, int, str, str], str]
+"""(state, node id, its raft address, its token) → "code: why not", '' if it may join."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """Whom to ask, where peers will dial this node, and what to show for it."""
+
+    seeds: tuple[str, ...]
+    """Raft addresses, host:port."""
+    address: str
+    token: Callable[[], str]
+    """Reads the token when it is needed. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +66,10 @@ class GroupOptions:
     timing: TimingValues
     boot: int
     released_epoch: int
+    joining: JoinOptions | None = None
+    """How to join an existing group; it counts while this node has no state of its own."""
+    judge: Judge | None = None
+    """Whether a node that shows a token may join; None: nobody may."""
 
     def core_timing(self) -> Timing:
         """The same times as pgraft takes them."""
@@ -107,24 +131,49 @@ class Membership:
                 woken()
 
         def on_coordinator(node: NodeId) -> None:
-            assert self._node is not None
-            term = int(self._node.status().term)
-            events.emit(events.CoordinatorChanged(coordinator=int(node) or None, term=term))
-            self.link.on_coordinator(int(node))
+            self._on_coordinator(int(node))
             woken()
 
         copy = StateCopy(changed)
-        hooks = Hooks(apply=copy.apply, on_event=on_event, on_leader_change=on_coordinator)  # Raft
+        hooks = Hooks(
+            apply=copy.apply,
+            on_event=on_event,
+            on_leader_change=on_coordinator,  # Raft's word
+            admit=self._admit,
+        )
         try:
             node = open_node(disk, identity, self._channel, hooks, self._options.of_node(clock))
         except StorageError as error:
             raise ConfigError(str(error)) from error
         self._node = node
+        removal = RemovalWatch(identity.uuid, woken)
+        self._channel.listeners.refused.append(removal.on_refused)
         self._link = Link(
-            node, self._channel, copy, ttl_ns=self._options.timing.lease_ttl_ns, clock=clock
+            node,
+            self._channel,
+            copy,
+            ttl_ns=self._options.timing.lease_ttl_ns,
+            clock=clock,
+            removal=removal,
         )
         self.cluster_id = identity.cluster_id
         node.start()
+
+    def _on_coordinator(self, node_id: int) -> None:
+        assert self._node is not None
+        term = int(self._node.status().term)
+        events.emit(events.CoordinatorChanged(coordinator=node_id or None, term=term))
+        self.link.on_coordinator(node_id)
+
+    def _admit(self, request: JoinRequest) -> str:
+        """Asked on the coordinator only; it must know everything that is committed."""
+        judge = self._options.judge
+        if judge is None:
+            return "closed: this node admits nobody"
+        if not self.link.status().ready:
+            return "later: the coordinator has just begun"
+        text = request.token.decode("ascii", errors="replace")
+        return judge(self.link.state(), int(request.node), request.address, text)
 
     async def run(self) -> None:
         """Renew this node's lease in time, for as long as it runs; ends by cancellation.
@@ -161,7 +210,7 @@ async def join(
     woken: Callable[[], None],
     forming: Callable[[str], None],
 ) -> Membership:
-    """A running member of its group: at once if it belongs to one, else after forming it.
+    """A running member of its group: at once if it belongs to one, else after joining or forming.
 
     `forming` is told, in words for people, what is being waited for. Waits as long as it takes;
     cancel it to give up. Raises ConfigError, Refused.
@@ -172,6 +221,12 @@ async def join(
         raise ConfigError(str(locked), field="state_dir") from locked
     except StorageError as error:
         raise ConfigError(str(error)) from error
+    try:
+        if _may_join(options, identity):
+            identity = await _join_group(options, disk, identity, forming)
+    except BaseException:
+        lock.release()
+        raise
     channel = _channel(options, identity)
     membership = Membership(options, channel, lock)
     try:
@@ -180,7 +235,7 @@ async def join(
             membership.open(disk, identity, clock=clock, woken=woken)
         await _listen(channel)
         if identity.stage is not Stage.STARTED:
-            identity = await _form(founding, forming)
+            identity = await _form(founding, options.node_id, forming)
             membership.open(disk, identity, clock=clock, woken=woken)
     except BaseException:
         await membership.close()
@@ -240,18 +295,97 @@ def _channel(options: GroupOptions, identity: Identity) -> Channel:
     return Channel(myself, TcpTransport(identity, tcp, rng))
 
 
-async def _form(founding: Forming, tell: Callable[[str], None]) -> Identity:
+def _may_join(options: GroupOptions, identity: Identity) -> bool:
+    """It is on its way into a group that exists. Raises Refused if it has no way at all."""
+    if is_joining(identity):
+        return True
+    if identity.stage is not Stage.BLANK:
+        return False
+    if options.joining is None and not identity.founders:
+        raise Refused(
+            "this node belongs to no group yet, and its file neither lists one nor says whom to"
+            " join",
+            hint="set join and join_token_file as `ramctrl nodes add` answered",
+        )
+    return options.joining is not None
+
+
+async def _join_group(
+    options: GroupOptions, disk: OsDisk, identity: Identity, tell: Callable[[str], None]
+) -> Identity:
+    """Ask to be admitted, telling what is waited for. Raises Refused, ConfigError."""
+    joining = _joining(options, disk, identity)
+    work = asyncio.ensure_future(joining.join())
+    try:
+        await _told(work, lambda: joining.status().text(), tell)
+        identity = work.result()
+    except JoinRefused as refused:
+        raise Refused(
+            f"this node cannot join: {refused}",
+            hint=f"on a member of the cluster, `ramctrl nodes add --node-id {options.node_id}`"
+            " makes a new token",
+        ) from refused
+    except StorageError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        work.cancel()
+    via = "" if options.joining is None else ", ".join(options.joining.seeds)
+    events.emit(
+        events.NodeJoined(node_id=options.node_id, cluster_name=options.cluster_name, via=via)
+    )
+    return identity
+
+
+def _joining(options: GroupOptions, disk: OsDisk, identity: Identity) -> Joining:
+    own = options.joining
+    blank = identity.stage is Stage.BLANK
+    try:
+        target = JoinTarget(
+            # One that was admitted and only has to finish asks nobody.
+            seeds=tuple(parse_address(a) for a in (own.seeds if own else (options.listen,))),
+            address=own.address if own else options.listen,
+            token=own.token().encode() if own and blank else b"",
+        )
+        rng = random.Random(random.SystemRandom().getrandbits(64))
+        return Joining(disk, identity, target, TcpAsker(options.secret), rng)
+    except ValueError as error:
+        raise ConfigError(str(error), field="join") from error
+
+
+async def _told(
+    work: asyncio.Future[Any], text_now: Callable[[], str], tell: Callable[[str], None]
+) -> None:
+    """Wait for `work`; whatever `text_now` says new meanwhile is told."""
+    told = ""
+    while True:
+        done, _ = await asyncio.wait({work}, timeout=0.25)
+        if done:
+            return
+        text = text_now()
+        if text != told:
+            told = text
+            tell(text)
+
+
+async def _form(founding: Forming, me: int, tell: Callable[[str], None]) -> Identity:
     """Form the group, telling at each change what is waited for. Raises ConfigError if refused."""
     forming = asyncio.ensure_future(founding.form())
-    told = ""
+
+    def text() -> str:
+        status = founding.status()
+        return f"{status.text()}; {add_again(me)}" if status.refused else status.text()
+
     try:
-        while True:
-            done, _ = await asyncio.wait({forming}, timeout=0.25)
-            if done:
-                return forming.result()
-            text = founding.status().text()
-            if text != told:
-                told = text
-                tell(text)
+        await _told(forming, text, tell)
+        return forming.result()
     finally:
         forming.cancel()
+
+
+def add_again(node_id: int) -> str:
+    """The commands that bring a node back whose state was lost."""
+    return (
+        f"on a member of the cluster run `ramctrl nodes remove {node_id}` and `ramctrl nodes add"
+        f" --node-id {node_id}`, then start this daemon with the join and join_token_file that it"
+        " answers"
+    )

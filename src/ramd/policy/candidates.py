@@ -196,11 +196,22 @@ def _barred(view: ClusterView, node_id: int) -> str:
     if node_id == present(view).node_id:
         return ""
     member = view.state.member(node_id)
+    if _leaves(view, node_id):
+        return "is being removed"
     if member is not None and member.nofailover:
         return "is tagged nofailover"
     if not view.state.settings.auto_failover_enabled and handover(view) is None:
         return "may not be promoted: automatic failover is off"
     return ""
+
+
+def _leaves(view: ClusterView, node_id: int) -> bool:
+    """It is on its way out of the group: at once, or because its successor is being let in now."""
+    order = view.state.departure(node_id)
+    if order is None:
+        return False
+    waits = order.successor is not None and view.voting.settled and view.voting.has(node_id)
+    return not waits
 
 
 def _off_line(view: ClusterView, position: Position, positions: Mapping[int, Position]) -> str:

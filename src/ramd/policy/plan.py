@@ -19,6 +19,7 @@ from ramd.domain.decision import (
     LocalFacts,
     StaySealed,
     Wait,
+    Withdraw,
     Yield,
 )
 from ramd.domain.model import ClusterState, Reign, StartMode
@@ -42,6 +43,8 @@ def plan(
     after its server stopped. Every other node follows or stays sealed as the coordinator says, and
     a seal is lifted only by a Follow of an attempt that is not lower (rule H2).
     """
+    if facts.removed:
+        return Withdraw()
     if state.removal is not None:
         return Leave(remove_data=state.removal.remove_data)
     if facts.opened_epoch > state.epoch:

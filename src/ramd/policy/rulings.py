@@ -133,10 +133,12 @@ def handover_wait(view: ClusterView) -> Ruling:
 
 
 def _transfer_target(view: ClusterView) -> int | None:
-    """The healthy node of the lowest id, not this one."""
+    """The healthy voter of the lowest id, not this one."""
     for member in view.state.members:
         seen = living(view, member.node_id)
-        if member.node_id != view.me and seen and seen.state is ServerState.RUNNING:
+        if member.node_id in (view.me, *view.voting.learners):
+            continue
+        if seen and seen.state is ServerState.RUNNING:
             return member.node_id
     return None
 

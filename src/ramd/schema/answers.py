@@ -13,6 +13,7 @@ NodeState = Literal[
     "running", "starting", "stopped", "crashed", "hung", "rejoining", "unknown"
 ]  # the words of ramd.domain.observation.ServerState; a test compares
 FenceWord = Literal["extension", "stand_in", "off", "none"]
+Vote = Literal["voter", "learner"]
 ClusterHealthWord = Literal["healthy", "degraded", "critical"]
 
 

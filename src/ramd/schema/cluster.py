@@ -15,6 +15,7 @@ from ramd.schema.answers import (
     FenceWord,
     HealthData,
     NodeData,
+    Vote,
 )
 from ramd.schema.envelope import TIMESTAMP, Answer
 
@@ -24,9 +25,11 @@ class HealthView(HealthData):
 
     node_id: int
     name: str
-    stage: Literal["clusterless", "forming", "formed"]
+    stage: Literal["clusterless", "forming", "formed", "removed"]
     forming: str
     """While forming: what is waited for, for people."""
+    removed: str
+    """Of a node that was removed from its cluster: what brings it back, for people."""
 
 
 class NodeView(NodeData):
@@ -38,6 +41,10 @@ class NodeView(NodeData):
     last_seen_age_ms: int | None
     upstream_node_id: int | None
     """The node it streams from now."""
+    vote: Vote | None
+    """Its voice in the group; a learner has none yet, or there are enough voters without it."""
+    leaving: bool
+    """It is to be removed, or replaced once its successor can vote."""
     fence: FenceWord | None
     """Who keeps its server from acknowledging without a lease; none: no server runs."""
     fenced: bool | None

@@ -24,6 +24,7 @@ from ramd.domain.model import (
     Settings,
     StartMode,
 )
+from ramd.state import membership as members
 from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
@@ -37,15 +38,23 @@ from ramd.state.commands import (
     RecordSystem,
     RequestHandover,
 )
+from ramd.state.member_commands import (
+    AdmitMember,
+    DropMember,
+    InviteMember,
+    KeepMember,
+    RemoveMember,
+    WithdrawInvitation,
+)
 
 REIGNS_MAX = 64
-PRIORITY_MAX = 100
+PRIORITY_MAX = members.PRIORITY_MAX
 DECISIONS_MAX = 100
 DETAILS_LINES_MAX = 20
 TEXT_CHARS_MAX = 200
 """Of one line of details, and of a reason."""
-MEMBERS_MAX = 9
-NODE_ID_MAX = 9
+MEMBERS_MAX = members.MEMBERS_MAX
+NODE_ID_MAX = members.NODE_ID_MAX
 LAG_BYTES_MAX = (1 << 63) - 1
 GRACE_MS_MAX = 3_600_000
 
@@ -143,7 +152,8 @@ def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
         failover_count=state.failover_count + (1 if state.reigns else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
-    return _recorded(later, payload.record)
+    # Not refused: the group has granted it already. Whoever is primary does not leave.
+    return _recorded(members.without_departure(later, reign.node_id), payload.record)
 
 
 # --- commands: when acceptable ---------------------------------------------------------------
@@ -211,6 +221,8 @@ def _request_refusal(state: ClusterState, command: RequestHandover) -> str:
         return f"node {handover.target} is not a member"
     if handover.target == reign.node_id:
         return f"node {handover.target} is the primary"
+    if members.leaving_at_once(state, handover.target):
+        return f"node {handover.target} is being removed"
     return ""
 
 
@@ -294,6 +306,12 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     Destroy: _destroy_refusal,
     ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
     DescribeMember: _describe_refusal,
+    InviteMember: members.invite_refusal,
+    WithdrawInvitation: members.withdraw_refusal,
+    AdmitMember: members.admit_refusal,
+    RemoveMember: members.remove_refusal,
+    KeepMember: members.keep_refusal,
+    DropMember: members.drop_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -305,4 +323,10 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     Destroy: lambda state, command: replace(state, removal=command.removal),
     ChangeSettings: lambda state, command: replace(state, settings=command.settings),
     DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
+    InviteMember: lambda state, command: _recorded(*members.invited(state, command)),
+    WithdrawInvitation: lambda state, command: _recorded(*members.withdrawn(state, command)),
+    AdmitMember: lambda state, command: _recorded(*members.admitted(state, command)),
+    RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
+    KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
+    DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
 }

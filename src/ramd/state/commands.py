@@ -23,6 +23,14 @@ from ramd.domain.model import (
     Removal,
     Settings,
 )
+from ramd.state.member_commands import (
+    AdmitMember,
+    DropMember,
+    InviteMember,
+    KeepMember,
+    RemoveMember,
+    WithdrawInvitation,
+)
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -116,6 +124,12 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | InviteMember
+    | WithdrawInvitation
+    | AdmitMember
+    | RemoveMember
+    | KeepMember
+    | DropMember
 )
 
 
@@ -140,6 +154,12 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "invite": InviteMember,
+    "withdraw": WithdrawInvitation,
+    "admit": AdmitMember,
+    "remove": RemoveMember,
+    "keep": KeepMember,
+    "drop": DropMember,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ramd.config.keys import (
+    Addresses,
     Availability,
     Host,
     Key,
@@ -103,16 +104,20 @@ class IdentityKeys(Topic):
         ),
     ] = Path()
     join: Annotated[
-        OptionalHost,
+        Addresses,
         Key(
-            "Address of a node of an existing cluster to join.",
-            availability=Availability.PLANNED,
-            accepts="an IP address or host name",
+            "Where to ask to join an existing cluster: raft addresses of its nodes. Read while this"
+            " node has no state of its own.",
+            accepts="host:raft_port of one or more nodes, separated by commas",
         ),
-    ] = ""
+    ] = ()
     join_token_file: Annotated[
         OptionalPath,
-        Key("File with the token for `join`.", availability=Availability.PLANNED),
+        Key(
+            "File with the token that `ramctrl nodes add` answered; needed until the node has"
+            " joined.",
+            accepts="an absolute path of a file that only its owner can read",
+        ),
     ] = None
     dstore_port: Annotated[
         Whole,

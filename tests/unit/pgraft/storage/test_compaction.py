@@ -295,6 +295,15 @@ def test_a_sync_that_fails_is_final_even_if_it_says_that_the_disk_is_full(prepar
         log.prepare()
 
 
+def test_recovery_takes_the_room_that_was_made_ahead_before_it_writes() -> None:
+    disk = MemoryDisk()
+    fresh(disk).prepare()
+    disk.steps.clear()
+    recover(disk, OWNER)
+    assert disk.steps == ["remove", "replace"]
+    assert SPARE not in disk.names()
+
+
 def test_recovery_on_a_full_disk_says_so() -> None:
     disk = MemoryDisk()
     wal.create(disk, OWNER)

@@ -120,3 +120,30 @@ def test_users_and_groups_must_exist(tmp_path: Path) -> None:
         load(tmp_path, f"daemon_user = {getpass.getuser()}")
         other = "nobody" if getpass.getuser() != "nobody" else "daemon"
         assert "only root can run" in fault(tmp_path, f"daemon_user = {other}")
+
+
+def test_a_join_token_is_needed_until_the_node_has_state(tmp_path: Path) -> None:
+    text = f"join = localhost:7400\ncluster_secret_file = {secret_file(tmp_path)}\n"
+    text += f"join_token_file = {tmp_path}/token\n"
+    assert "f:4: join_token_file: " in fault(tmp_path, text)
+    (tmp_path / "token").write_text("ramd1." + "x" * 40 + "\n")
+    (tmp_path / "token").chmod(0o644)
+    assert "can be read by others" in fault(tmp_path, text)
+    (tmp_path / "token").chmod(0o600)
+    load(tmp_path, text)
+    (tmp_path / "token").unlink()
+    (tmp_path / "data.ramd" / "raft").mkdir(parents=True)
+    (tmp_path / "data.ramd" / "raft" / "identity.json").write_text("{}")
+    load(tmp_path, text)
+
+
+def test_where_to_join_is_a_list_of_addresses(tmp_path: Path) -> None:
+    text = f"postgresql_data_dir = {tmp_path}/data\ncluster_secret_file = {secret_file(tmp_path)}\n"
+    token = tmp_path / "token"
+    token.write_text("ramd1." + "x" * 40 + "\n")
+    token.chmod(0o600)
+    text += f"join_token_file = {token}\n"
+    several = load_text(f"{text}hostname = db4\njoin = db1:7400, [::2]:7401 db3:07402\n", {})
+    assert several.join == ("db1:7400", "[::2]:7401", "db3:7402")
+    assert not several.one_host
+    assert load_text(f"{text}join = localhost:7400\n", {}).one_host

@@ -266,8 +266,6 @@ OTHER_VALUES: dict[str, str] = {
     "cpu_limit_percent": "50",
     "profiling_enabled": "true",
     "connection_pool_size": "20",
-    "join": "db1",
-    "join_token_file": "/etc/ramd/token",
     "ssl_cert_file": "/etc/ssl/x.crt",
     "ssl_key_file": "/etc/ssl/x.key",
     "ssl_ca_file": "/etc/ssl/ca.crt",

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from ramd.domain.decision import Follow, GiveUp, Leave, StaySealed, Wait
+from ramd.domain.decision import Follow, GiveUp, Leave, StaySealed, Wait, Withdraw
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn
-from ramd.domain.observation import Attempt
+from ramd.domain.observation import Attempt, DataKind
 from ramd.execute.context import Situation
+from ramd.execute.local import Unproven
 from tests.support.fake_consensus import cluster, reign
 from tests.support.fake_server import SYSTEM_ID, FakeNet
 from tests.support.ramd_node import Node, primary_of
@@ -222,6 +223,27 @@ async def test_cancelled_executor_leaves_no_task(tmp_path: Path) -> None:
         node.executor.pursue(FOLLOW)
         await node.until(lambda: "clone" in node.server.calls)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual
+async def test_a_removed_primary_is_fenced_and_never_resumes(tmp_path: Path) -> None:
+    node = make(tmp_path, Situation.PRIMARY)
+    async with node.running():
+        await node.reach(Withdraw())
+        assert "stop immediate" in node.server.calls
+        assert node.server.aside == []
+        assert node.server.disk.kind is DataKind.CLUSTER
+
+
+@virtual
+async def test_a_directory_of_unknown_past_is_kept_aside_and_cloned_anew(tmp_path: Path) -> None:
+    node = make(tmp_path, Situation.STOPPED)
+    await node.store.mark(Unproven.FOUND)
+    async with node.running():
+        await node.reach(FOLLOW)
+    assert node.server.calls.count("clone") == 1
+    assert len(node.server.aside) == 1
+    assert node.store.record.unproven is Unproven.NO
 
 
 @virtual

@@ -287,6 +287,21 @@ async def test_slots_follow_the_members_at_once(tmp_path: Path) -> None:
 
 
 @virtual
+async def test_slots_are_left_alone_while_the_list_may_be_an_old_one(tmp_path: Path) -> None:
+    node = make(second_epoch(), Situation.REPLICA, tmp_path)
+    async with node.running(lease=2):
+        await node.reach(PROMOTE)
+        state = node.consensus.cluster
+        node.consensus.unread = True
+        node.consensus.cluster = replace(state, members=state.members[:2])
+        node.executor.pursue(PROMOTE)
+        await elapse(6.0)
+        assert node.server.slots == (True, (2, 3))
+        node.consensus.unread = False
+        await node.until(lambda: node.server.slots == (True, (2,)), within_s=6.0)
+
+
+@virtual
 async def test_reached_goal_is_refreshed_slowly_and_changes_nothing(tmp_path: Path) -> None:
     node = make(second_epoch(), Situation.REPLICA, tmp_path)
     async with node.running(lease=2):

@@ -7,7 +7,17 @@ from typing import get_args
 
 import pytest
 
-from ramd.domain.decision import Follow, GiveUp, Goal, Lead, Leave, StaySealed, Wait, Yield
+from ramd.domain.decision import (
+    Follow,
+    GiveUp,
+    Goal,
+    Lead,
+    Leave,
+    StaySealed,
+    Wait,
+    Withdraw,
+    Yield,
+)
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState, StartMode
 from ramd.domain.observation import Attempt, DataKind
@@ -29,6 +39,7 @@ GOALS: tuple[Goal, ...] = (
     Follow(epoch=2, upstream=2),
     StaySealed(epoch=2, attempt=ATTEMPT),
     Leave(remove_data=False),
+    Withdraw(),
 )
 NEVER_REACHED = {(Situation.FOREIGN, Follow)}
 NOTHING_TO_LEAD_WITH = (Situation.ABSENT, Situation.PARTIAL, Situation.FOREIGN)
@@ -84,6 +95,10 @@ def check_end(node: Node, goal: Goal, situation: Situation) -> None:
             kept = DataKind.FOREIGN if situation is Situation.FOREIGN else DataKind.ABSENT
             assert server.disk.kind is kept
             assert node.store.record == LocalRecord()
+        case Withdraw():
+            assert not server.running
+            assert not [c for c in server.calls if c.startswith(("set_aside", "remove_data"))]
+            assert (server.disk.kind is DataKind.ABSENT) == (situation is Situation.ABSENT)
         case _:
             assert server.calls.count("start") == 0
 

@@ -14,6 +14,7 @@ from ramd.domain.decision import (
     LocalFacts,
     StaySealed,
     Wait,
+    Withdraw,
     Yield,
 )
 from ramd.domain.model import ClusterState, Reign, Removal, StartMode
@@ -43,6 +44,11 @@ ME = LocalFacts(me=1, now_ns=10)
 def test_a_destroyed_cluster_is_left_first_of_all() -> None:
     state = ClusterState(removal=Removal(remove_data=True))
     assert plan(state, None, ME, BLANK) == Leave(remove_data=True)
+
+
+def test_a_removed_node_withdraws_whatever_its_record_says() -> None:
+    state = ClusterState(removal=Removal(remove_data=True))
+    assert plan(state, None, replace(ME, removed=True), BLANK) == Withdraw()
 
 
 def test_without_a_primary_servers_are_left_alone() -> None:

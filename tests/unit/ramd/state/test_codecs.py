@@ -11,6 +11,7 @@ from ramd.domain.model import (
     ClusterState,
     DecisionRecord,
     Handover,
+    Invitation,
     Member,
     Reign,
     Removal,
@@ -45,6 +46,14 @@ from ramd.state.commands import (
     encode,
     encode_grant_payload,
 )
+from ramd.state.member_commands import (
+    AdmitMember,
+    DropMember,
+    InviteMember,
+    KeepMember,
+    RemoveMember,
+    WithdrawInvitation,
+)
 from ramd.state.wire import (
     Beat,
     decode_beat,
@@ -69,6 +78,15 @@ COMMANDS: tuple[Command, ...] = (
     Destroy(removal=Removal(remove_data=True)),
     ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
     DescribeMember(node_id=2, name="ü", priority=9, nofailover=True),
+    InviteMember(
+        invitation=Invitation(member=MEMBER, nonce="x", expires_unix_ms=9, replaces=2),
+        at_unix_ms=5,
+    ),
+    WithdrawInvitation(nonce="x", reason="ü"),
+    AdmitMember(nonce="x", at_unix_ms=5),
+    RemoveMember(node_id=2, requested_by="ü"),
+    KeepMember(node_id=2, reason="ü"),
+    DropMember(node_id=2, at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)
