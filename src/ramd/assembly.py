@@ -27,6 +27,7 @@ from ramd.execute.guard import Guard, margin_of
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
+from ramd.execute.syncing import Syncing
 from ramd.fence.place import Wanted, open_fence
 from ramd.link import GroupOptions, JoinOptions, Membership, join
 from ramd.loop import ControlLoop, Parts
@@ -65,6 +66,7 @@ class Organs:
     observer: Observer
     guard: Guard
     executor: Executor
+    syncing: Syncing
     coordinator: Coordinator
     loop: ControlLoop
 
@@ -128,7 +130,7 @@ async def _enter(
         forming=calls.forming,
     )
     try:
-        server = Instance(site, fence)
+        server = Instance(site, fence, copy=lambda: store.record.copy)
 
         def exited() -> None:
             organs.guard.shut(0)
@@ -139,8 +141,19 @@ async def _enter(
             observer.touch()
             wake.set()
 
-        ports = _ports(around, server, store, membership, changed)
-        organs = _organs(around, ports, (server, membership, observer), wake, calls)
+        syncing = Syncing(
+            me=around.config.node_id,
+            server=server,
+            consensus=membership.link,
+            store=store,
+            clock=around.clock,
+            unix_ms=around.unix_ms,
+            changed=wake.set,
+        )
+        ports = replace(
+            _ports(around, server, store, membership, changed), unsynced=syncing.obstacle
+        )
+        organs = _organs(around, ports, (server, membership, observer, syncing), wake, calls)
         await organs.executor.startup()
     except BaseException:
         await membership.close()
@@ -220,11 +233,11 @@ def _ports(
 def _organs(
     around: Surroundings,
     ports: Ports,
-    made: tuple[Instance, Membership, Observer],
+    made: tuple[Instance, Membership, Observer, Syncing],
     wake: asyncio.Event,
     calls: Calls,
 ) -> Organs:
-    server, membership, observer = made
+    server, membership, observer, syncing = made
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
@@ -241,6 +254,7 @@ def _organs(
             coordinator=coordinator,
             fence=server.fence,
             clock=around.clock,
+            synced=syncing.seen,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
         wake=wake,
@@ -253,6 +267,7 @@ def _organs(
         observer=observer,
         guard=guard,
         executor=executor,
+        syncing=syncing,
         coordinator=coordinator,
         loop=loop,
     )

@@ -223,7 +223,8 @@ class Coordinator:
             seal_lsn=grant.seal_lsn,
             since_unix_ms=wall_ms,
         )
-        payload = GrantPayload(reign=reign, record=record_of(decision, grant.epoch, wall_ms))
+        record = record_of(decision, grant.epoch, wall_ms)
+        payload = GrantPayload(reign=reign, record=record, sync=grant.sync)
         try:
             self._consensus.grant(grant.node_id, grant.epoch, encode_grant_payload(payload))
         except RamdError as refusal:
@@ -284,6 +285,7 @@ def definite(observation: Observation) -> tuple[object, ...]:
         observation.upstream,
         observation.streaming_replicas,
         observation.system_id,
+        observation.copy,
         observation.position.timeline if observation.position else None,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramd import events
 from ramd.coordinator import Coordinator, definite
@@ -16,6 +16,7 @@ from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Directive, LocalFacts
 from ramd.domain.fence import Fence
 from ramd.domain.observation import Heard, Observation
+from ramd.domain.sync import SyncSeen
 from ramd.execute.executor import Executor
 from ramd.execute.local import LocalStore
 from ramd.link import Link
@@ -43,6 +44,8 @@ class Parts:
     coordinator: Coordinator
     fence: Fence
     clock: Callable[[], int]
+    synced: Callable[[], SyncSeen | None] = lambda: None
+    """What a primary tells of its synchronous set."""
     adopt_until_ns: int = 0
     """See LocalFacts: until when a server found running may wait for its first renewal."""
 
@@ -98,6 +101,7 @@ class ControlLoop:
             lease=lease,
             loop_lag_ms=parts.consensus.status().loop_lag_ms,
         )
+        observation = replace(observation, sync=parts.synced())
         self._news |= parts.coordinator.hear(observation, now_ns)
         wake_ns = parts.coordinator.beat(now_ns)
         # Deciding may have changed term or state: everything below looks at what is now.

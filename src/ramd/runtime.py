@@ -96,6 +96,7 @@ class Runtime:
                 organs.observer.run(),
                 organs.guard.run(),
                 organs.executor.run(),
+                organs.syncing.run(),
                 organs.loop.run(),
             ):
                 tasks.create_task(life)
@@ -223,8 +224,8 @@ class Runtime:
         own, known = self._around.config.own_member(), state.member(self._around.config.node_id)
         if known is None:
             return
-        wanted = (own.name, own.priority, own.nofailover)
-        said = (known.name, known.priority, known.nofailover)
+        wanted = (own.name, own.priority, own.nofailover, own.nosync)
+        said = (known.name, known.priority, known.nofailover, known.nosync)
         now_ns = self._around.clock()
         if wanted == said or now_ns < self._course.describe_ns:
             return
@@ -235,6 +236,7 @@ class Runtime:
                 name=own.name,
                 priority=own.priority,
                 nofailover=own.nofailover,
+                nosync=own.nosync,
             )
         )
 

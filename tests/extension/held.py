@@ -12,6 +12,8 @@ from tests.support.raw_client import RawClient
 from tests.support.wait import wait_for
 
 DEADLINE_S = 30.0
+UNHELD = b"SET synchronous_commit = local; SET pgraft.min_synchronous_commit = local"
+"""Of a session whose own commits are not to wait."""
 
 
 class Held:
@@ -62,7 +64,7 @@ class Held:
     def prepare(self, name: str) -> None:
         """A prepared transaction with one row, made without a wait."""
         with self.server.connect() as session:
-            session.execute("SET synchronous_commit = local")
+            session.execute(UNHELD)
             session.execute("BEGIN")
             session.execute("INSERT INTO kept VALUES (1)")
             session.execute(f"PREPARE TRANSACTION '{name}'")
@@ -90,7 +92,7 @@ def reload(server: LabServer, setting: str, value: str) -> None:
 def hold_commits(server: LabServer) -> Iterator[Held]:
     """Commits of `server` wait inside, unless they asked not to."""
     with server.connect() as watcher:
-        watcher.execute("SET synchronous_commit = local")
+        watcher.execute(UNHELD)
         held = Held(server, watcher)
         held.reload("synchronous_standby_names", "nobody")
         held.until_defined()

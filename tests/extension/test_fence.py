@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from tests.extension.held import Held, hold_commits
+from tests.extension.held import UNHELD, Held, hold_commits
 from tests.support.extension_lab import LabServer
 from tests.support.raw_client import Message, RawClient
 from tests.support.wait import wait_for
@@ -209,17 +209,21 @@ def test_a_cancelled_wait_is_not_acknowledged(held: Held, sql: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["local", "off"])
-def test_who_does_not_wait_for_replicas_is_acknowledged(held: Held, level: str) -> None:
+def test_who_need_not_wait_for_replicas_is_acknowledged_and_counted(held: Held, level: str) -> None:
     with held.server.connect() as session:
+        session.execute(UNHELD)
         session.execute(f"SET synchronous_commit = {level}")
+        session.execute(f"SET pgraft.min_synchronous_commit = {level}")
+        weak = held.server.word("WEAK_COMMITS")
         session.execute("INSERT INTO kept VALUES (1)")
     assert held.server.ask("SELECT count(*) FROM kept") == 1
+    assert held.server.word("WEAK_COMMITS") == weak + 1
 
 
 def test_what_postgresql_does_not_wait_for_is_acknowledged(held: Held) -> None:
     """Nothing but a commit record: PostgreSQL does not ask replicas for it, nor do we."""
     with held.server.connect() as session:
-        session.execute("SET synchronous_commit = local")
+        session.execute(UNHELD)
         session.execute("CREATE UNLOGGED TABLE IF NOT EXISTS lost (n int)")
         session.execute("CREATE TEMP TABLE mine (n int)")
         session.execute("SET synchronous_commit = on")
@@ -243,7 +247,7 @@ def test_enforce_off_acknowledges(held: Held) -> None:
     held.reload("pgraft.enforce", "off")
     try:
         with held.server.connect() as session:
-            session.execute("SET synchronous_commit = local")
+            session.execute(UNHELD)
             session.execute("INSERT INTO kept VALUES (1)")
         wait_for(lambda: not held.server.pulse().enforce, 30, "the page says that it is off")
         assert not held.server.pulse().fenced

@@ -16,7 +16,9 @@ from ramd.domain.consensus import (
 from ramd.domain.decision import LeaseView
 from ramd.domain.errors import Unavailable
 from ramd.domain.model import ClusterState, Member, Reign, StartMode
+from ramd.state.apply import apply_explained
 from ramd.state.commands import RecordFork, RecordSystem, decode
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 
 def member(node_id: int) -> Member:
@@ -97,6 +99,10 @@ class FakeConsensus(Consensus):
                 self.cluster = replace(self.cluster, system_id=system_id)
             case RecordFork() as fork:
                 self.cluster = replace(self.cluster, reigns=self._with_fork(fork))
+            case ChangeSync() | SettleSync() | RelaxSync():
+                applied = apply_explained(self.cluster, decoded, self.cluster.applied_index + 1)
+                assert not applied.refusal, applied.refusal
+                self.cluster = applied.state
             case _:
                 raise AssertionError(f"not proposed by an executor: {decoded}")
 

@@ -27,6 +27,7 @@ from ramd.domain.server import (
     StopMode,
     Upstream,
 )
+from ramd.domain.sync import SyncConf, SyncFacts
 from tests.support.fake_wal import SYSTEM_ID, FakeDisk, common_end, on_line, timeline_at
 
 __all__ = ["SYSTEM_ID", "FakeDisk", "FakeNet", "FakeServer"]
@@ -102,6 +103,9 @@ class FakeServer(Server):
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
         self.inside: Fence = NoFence()
+        self.told: SyncConf | None = None
+        self.streams = SyncFacts(flushed=Lsn(0), names="")
+        """What a look at its streams shows."""
         net.servers[node_id] = self
 
     @property
@@ -262,6 +266,15 @@ class FakeServer(Server):
         await self.enter("ensure_slots")
         self.slots = (primary, members)
 
+    async def tell_sync(self, conf: SyncConf) -> None:
+        if conf != self.told:
+            await self.enter("tell_sync")
+            self.told = conf
+
+    async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
+        await self.enter("sync_facts", "probe")
+        return self.streams
+
     async def ensure_roles(self) -> None:
         await self.enter("ensure_roles")
 
@@ -333,6 +346,10 @@ class FakeServerData(ServerData):
             checkpoint_lsn=Lsn(disk.end),
             standby_signal=disk.standby_signal,
         )
+
+    def tie(self) -> str:
+        disk = self._server.disk
+        return str(id(disk)) if disk.kind is DataKind.CLUSTER else ""
 
     async def initdb(self) -> None:
         await self._server.enter("initdb")

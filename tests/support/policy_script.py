@@ -5,7 +5,7 @@ indented. `python -m tests.support.policy_script --rewrite` writes the output an
 docs/decisions.md with it; the difference is for reviewers to read. Start reading at `Story.run`.
 
 Verbs: cluster, member, settings, coordinator, node, lease, pass, decide, plan, rejoin, fork,
-handover, record, explain. Each `do_*` method says what it takes.
+handover, record, explain; more in `policy_sync`. Each `do_*` method says what it takes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ from ramd.policy.plan import plan
 from ramd.state.apply import apply_explained, apply_grant_explained
 from ramd.state.commands import (
     CancelHandover,
-    ChangeSettings,
     Command,
     GrantPayload,
     InitCluster,
@@ -59,6 +58,7 @@ from ramd.state.commands import (
     RecordSystem,
     RequestHandover,
 )
+from tests.support.policy_sync import SyncVerbs, long_copy
 from tests.support.policy_world import (
     BOOT_NS,
     FLAGS,
@@ -92,7 +92,7 @@ class Words:
         return int(self.named.get(key, default))
 
 
-class Story:
+class Story(SyncVerbs):
     """One story being told; `run` yields its lines with fresh output."""
 
     def __init__(self, name: str) -> None:
@@ -146,7 +146,7 @@ class Story:
         self.do_lease(Words.of(["3000"]))
 
     def do_member(self, words: Words) -> None:
-        """member NODE [priority=N] [nofailover]: tags."""
+        """member NODE [priority=N] [nofailover] [nosync]: tags."""
         node_id = int(words.plain[0])
         self.world.state = replace(
             self.world.state,
@@ -155,21 +155,13 @@ class Story:
                     m,
                     priority=words.number("priority", m.priority),
                     nofailover="nofailover" in words.plain,
+                    nosync="nosync" in words.plain,
                 )
                 if m.node_id == node_id
                 else m
                 for m in self.world.state.members
             ),
         )
-
-    def do_settings(self, words: Words) -> Iterator[str]:
-        """settings [auto=on|off] [lag=BYTES]."""
-        settings = replace(
-            self.world.state.settings,
-            auto_failover_enabled=words.named.get("auto", "on") == "on",
-            maximum_lag_on_failover=words.number("lag"),
-        )
-        yield from self._apply(ChangeSettings(settings=settings))
 
     def do_coordinator(self, words: Words) -> None:
         """coordinator NODE [restarted]: another node coordinates, in the next term; `restarted`:
@@ -184,9 +176,10 @@ class Story:
             world.now_ns = world.since_ns = BOOT_NS
 
     def do_handover(self, words: Words) -> Iterator[str]:
-        """handover [NODE]: a person asks for it."""
+        """handover [NODE] [loss=accepted]: a person asks for it."""
         target = int(words.plain[0]) if words.plain else None
-        wanted = Handover(epoch=self.world.state.epoch, target=target)
+        loss = "loss" in words.named
+        wanted = Handover(epoch=self.world.state.epoch, target=target, accept_loss=loss)
         yield from self._apply(RequestHandover(handover=wanted))
 
     def do_fork(self, words: Words) -> Iterator[str]:
@@ -214,7 +207,8 @@ class Story:
     def do_node(self, words: Words) -> None:
         """node N [silent|never|blank|foreign|primary|replica|crashed|stopped|hung|starting]
         [at=LSN@TL] [up=N] [opened=EPOCH] [failures=N] [system=ID] [sealed=LSN@TL [under=T.N]
-        [epoch=E]]: what is heard of it. `sealed` alone is under the attempt under way."""
+        [epoch=E]] [copy=COPY] [fence=KIND]: what is heard of it. `sealed` alone is under the
+        attempt under way."""
         node_id = int(words.plain[0])
         world = self.world
         world.silent.discard(node_id)
@@ -227,15 +221,16 @@ class Story:
         changes: dict[str, Any] = {}
         for word in words.plain[1:]:
             changes |= FLAGS[word]
-        for key in ("at", "up", "opened", "failures", "system"):
+        for key in ("at", "up", "opened", "failures", "system", "fence"):
             if key in words.named:
                 changes |= changed(key, words.named[key])
+        changes["copy"] = long_copy(words.named.get("copy", f"{node_id}a"))
         if "sealed" in words.named:
-            changes |= self._sealed(words)
+            changes |= self._sealed(words, changes["copy"])
         seen = replace(seen, **changes)
         world.heard[node_id] = Heard(observation=seen, received_ns=world.now_ns)
 
-    def _sealed(self, words: Words) -> dict[str, Any]:
+    def _sealed(self, words: Words, copy: str) -> dict[str, Any]:
         world, at = self.world, position(words.named["sealed"])
         if "under" in words.named:
             under = attempt(words.named["under"])
@@ -243,7 +238,7 @@ class Story:
             assert world.sealing is not None, "no attempt is under way"
             under = world.sealing.attempt
         epoch = words.number("epoch", world.state.epoch)
-        report = SealReport(epoch=epoch, attempt=under, position=at)
+        report = SealReport(epoch=epoch, attempt=under, position=at, copy=copy)
         return {"sealed": report, "position": at, "upstream": None}
 
     def do_lease(self, words: Words) -> None:
@@ -356,7 +351,7 @@ class Story:
             world.state,
             grant.node_id,
             grant.epoch,
-            GrantPayload(reign=reign, record=record),
+            GrantPayload(reign=reign, record=record, sync=grant.sync),
             world.state.applied_index + 1,
         )
         world.state = applied.state

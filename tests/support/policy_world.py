@@ -14,6 +14,7 @@ from ramd.domain.model import ClusterState
 from ramd.domain.observation import (
     Attempt,
     DataKind,
+    FenceKind,
     Heard,
     Position,
     ServerRole,
@@ -103,5 +104,7 @@ def changed(key: str, value: str) -> dict[str, Any]:
             return {"epoch_opened": int(value)}
         case "failures":
             return {"failures": int(value)}
+        case "fence":
+            return {"fence": FenceKind(value)}
         case _:
             return {"system_id": value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Node:
         self.consensus = FakeConsensus(node_id, state)
         self.store = LocalStore.load(state_dir)
         self.changes = 0
+        self.unsynced: Callable[[int], str] = lambda epoch: ""
         self.ports = Ports(
             me=node_id,
             server=self.server,
@@ -51,9 +52,13 @@ class Node:
             changed=self._changed,
             timing=Timing(),
             reachable=net.reachable,
+            unsynced=self._unsynced,
         )
         self.guard = Guard(self.ports, ttl_ms=TTL_MS)
         self.executor = Executor(self.ports, self.guard, rng=random.Random(1))
+
+    def _unsynced(self, epoch: int) -> str:
+        return self.unsynced(epoch)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -71,9 +76,11 @@ class Node:
             await asyncio.sleep(0.3)
 
     @asynccontextmanager
-    async def running(self, *, lease: int = 0) -> AsyncIterator[Node]:
-        """Guard and executor run within; with `lease` it is renewed all the time."""
-        lives = [self.guard.run(), self.executor.run()]
+    async def running(
+        self, *more: Coroutine[Any, Any, None], lease: int = 0
+    ) -> AsyncIterator[Node]:
+        """Guard and executor run within, and `more`; with `lease` it is renewed all the time."""
+        lives = [self.guard.run(), self.executor.run(), *more]
         if lease:
             self.lease(lease)
             lives.append(self.keep_lease(lease))

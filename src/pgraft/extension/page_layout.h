@@ -9,7 +9,7 @@
 
 #define PGRAFT_PAGE_BYTES 8192
 #define PGRAFT_MAGIC UINT64CONST(0x4750544641524750)
-#define PGRAFT_LAYOUT_VERSION 1
+#define PGRAFT_LAYOUT_VERSION 2
 #define PGRAFT_START_MASK UINT64CONST(0xffff)
 #define PGRAFT_SERVER_LOCK_BYTE 4096
 #define PGRAFT_READ_TRIES_MAX 10000
@@ -71,6 +71,7 @@
 #define PGRAFT_W_DROPPED_ACKS 522	/* flushed, but not acknowledged because the lease had ended */
 #define PGRAFT_W_DROPPED_SYNC 523	/* flushed, but not acknowledged: the wait for sync was cancelled */
 #define PGRAFT_W_ENDED_SESSIONS 524	/* sessions ended after the grace time */
+#define PGRAFT_W_WEAK_COMMITS 525	/* transactions let through without waiting for sync replicas */
 
 /* PROBE: the flush probe's words that stand alone (BOOTTIME ns, 0 never) */
 #define PGRAFT_W_FLUSH_BEGUN 528	/* when the probe began its last flush of WAL */
@@ -98,7 +99,9 @@
 #define PGRAFT_W_FENCED_AT 554	/* since when, BOOTTIME ns, 0 if it is not */
 #define PGRAFT_W_FENCE_LSN 555	/* on a fenced primary: insert position read after the fence fell */
 #define PGRAFT_W_TICKS 556	/* how often the worker has published since it began */
-#define PGRAFT_W_PULSE_CHECK 557	/* check sum */
+#define PGRAFT_W_SYNC_GENERATION 557	/* oldest pgraft.sync_generation of a walsender, checkpointer */
+#define PGRAFT_W_SYNC_DEFINED 558	/* 1 if commits wait for synchronous replicas */
+#define PGRAFT_W_PULSE_CHECK 559	/* check sum */
 
 /* MEMBER: offsets within the PGRAFT_MEMBER_WORDS words of one member */
 #define PGRAFT_M_ID 0	/* node id */

@@ -60,6 +60,7 @@
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/slot.h"
 #include "replication/syncrep.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
@@ -69,6 +70,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "storage/shmem.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
@@ -106,6 +108,8 @@ PG_MODULE_MAGIC;
 #define FLUSH_PROBE_MS 1000
 /* Rounds without any WAL after which the probe writes a record of its own. */
 #define FLUSH_PROBE_IDLE_ROUNDS 10
+/* So many rounds with one, after the synchronous set has changed. */
+#define FLUSH_PROBE_NUDGES 3
 #define ENFORCE_WARNING_MS 60000
 #define END_SESSIONS_AGAIN_MS 1000
 #define HEALTHY_HEARTBEAT_MS 1000
@@ -124,6 +128,31 @@ PG_MODULE_MAGIC;
 static char *shm_path = NULL;
 static bool enforce = true;
 static int	fence_grace_ms = 2000;
+static int	sync_generation = 0;
+static int	min_synchronous_commit = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+
+static const struct config_enum_entry commit_levels[] = {
+	{"off", SYNCHRONOUS_COMMIT_OFF, false},
+	{"local", SYNCHRONOUS_COMMIT_LOCAL_FLUSH, false},
+	{"remote_write", SYNCHRONOUS_COMMIT_REMOTE_WRITE, false},
+	{"on", SYNCHRONOUS_COMMIT_REMOTE_FLUSH, false},
+	{"remote_apply", SYNCHRONOUS_COMMIT_REMOTE_APPLY, false},
+	{NULL, 0, false}
+};
+
+/*
+ * Which generation of the synchronous set each process has loaded: its pid in
+ * the high half, the generation in the low.  Who never said so was forked with
+ * at least "base", the one that the postmaster had when it made this memory.
+ */
+typedef struct Loaded
+{
+	uint64		base;
+	uint64		checkpointer;
+	uint64		processes[FLEXIBLE_ARRAY_MEMBER];	/* by place in allProcs */
+} Loaded;
+
+static volatile Loaded *loaded = NULL;
 
 /*
  * Set in the postmaster and inherited by every process that it forks: where
@@ -148,6 +177,15 @@ static bool answer_owed = false;
 /* An answer was dropped: nothing leaves this session any more. */
 static bool silent = false;
 
+/*
+ * As libpq/auth.h has it in 15 to 18; that file, too, needs headers of other
+ * libraries.
+ */
+typedef void (*ClientAuthentication_hook_type) (struct Port *port, int status);
+extern PGDLLIMPORT ClientAuthentication_hook_type ClientAuthentication_hook;
+
+static shmem_request_hook_type prev_shmem_request = NULL;
+static ClientAuthentication_hook_type prev_client_authentication = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -335,6 +373,152 @@ not_confirmed(XLogRecPtr upto, bool commit)
 	return missing;
 }
 
+/*
+ * A transaction that asked for less than every acknowledgement needs is raised
+ * for as long as there is a synchronous set; the setting goes back by itself
+ * when the transaction ends.  One that is let through is counted: what it
+ * acknowledges may be lost.
+ */
+static void
+raise_weak_commit(void)
+{
+	if (synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !enforce || IsParallelWorker() ||
+		(MyProcPort == NULL && MyBackendType != B_BG_WORKER) || !standbys_defined())
+		return;
+	if (synchronous_commit < min_synchronous_commit)
+	{
+		const char *name = "on";
+
+		for (const struct config_enum_entry *level = commit_levels; level->name != NULL; level++)
+			if (level->val == min_synchronous_commit)
+				name = level->name;
+		(void) set_config_option("synchronous_commit", name, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	}
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		count_word(PGRAFT_W_WEAK_COMMITS);
+}
+
+/* --- who has loaded the synchronous set --------------------------------- */
+
+static int
+loaded_places(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+static void
+say_loaded(int generation)
+{
+	uint64		word = (uint64) MyProcPid << 32 | (uint32) generation;
+	int			place;
+
+	if (loaded == NULL || MyProc == NULL)
+		return;
+	if (MyBackendType == B_CHECKPOINTER)
+		__atomic_store_n(&loaded->checkpointer, word, __ATOMIC_RELEASE);
+	place = MyProc - ProcGlobal->allProcs;
+	if (place < loaded_places())
+		__atomic_store_n(&loaded->processes[place], word, __ATOMIC_RELEASE);
+}
+
+/*
+ * The daemon writes this setting behind synchronous_standby_names into the
+ * same file, so whoever has the one has the other.
+ */
+static void
+on_sync_generation(int value, void *extra)
+{
+	say_loaded(value);
+}
+
+/* A walsender that begins says what it was forked with, before it can stream. */
+static void
+on_client_authentication(struct Port *port, int status)
+{
+	if (prev_client_authentication)
+		prev_client_authentication(port, status);
+	say_loaded(sync_generation);
+}
+
+static uint64
+loaded_by(int pid)
+{
+	for (int place = 0; place < loaded_places(); place++)
+	{
+		uint64		word = __atomic_load_n(&loaded->processes[place], __ATOMIC_ACQUIRE);
+
+		if (word >> 32 == (uint64) pid)
+			return word & 0xffffffff;
+	}
+	return loaded->base;
+}
+
+/* One that does not stream releases nobody, and reads the setting before it does. */
+static bool
+streams(volatile WalSnd *walsnd)
+{
+	return walsnd->pid != 0 && walsnd->state != WALSNDSTATE_STARTUP && walsnd->state != WALSNDSTATE_BACKUP;
+}
+
+/*
+ * The oldest generation that a process still goes by which can release waiting
+ * commits, or say that there are none to wait.
+ */
+static uint64
+oldest_loaded(void)
+{
+	uint64		checkpointer = __atomic_load_n(&loaded->checkpointer, __ATOMIC_ACQUIRE);
+	uint64		oldest = checkpointer == 0 ? loaded->base : checkpointer & 0xffffffff;
+
+	for (int sender = 0; sender < max_wal_senders; sender++)
+	{
+		volatile WalSnd *walsnd = &WalSndCtl->walsnds[sender];
+
+		if (streams(walsnd))
+			oldest = Min(oldest, loaded_by(walsnd->pid));
+	}
+	return oldest;
+}
+
+static bool
+has_slot(int pid)
+{
+	for (int number = 0; number < max_replication_slots; number++)
+	{
+		volatile ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[number];
+
+		if (slot->in_use && slot->active_pid == pid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Every member of the set streams through a slot of its own, which has one
+ * walsender.  Whoever bears the name of one without its slot would be counted
+ * beside it, so it ends.
+ */
+static void
+end_pretenders(void)
+{
+	if (sync_generation == 0)
+		return;
+	for (int sender = 0; sender < max_wal_senders; sender++)
+	{
+		volatile WalSnd *walsnd = &WalSndCtl->walsnds[sender];
+		int			pid = walsnd->pid;
+
+		if (streams(walsnd) && walsnd->sync_standby_priority > 0 && !has_slot(pid) && walsnd->pid == pid)
+		{
+			ereport(LOG,
+					(errmsg("process %d told to end: it streams under the name of a synchronous replica without a slot",
+							pid)));
+			(void) kill(pid, SIGTERM);
+		}
+	}
+}
+
 /* --- the last look ------------------------------------------------------ */
 
 /*
@@ -509,6 +693,8 @@ on_xact(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (changes && fenced())
 				refuse(event == XACT_EVENT_PRE_COMMIT ? "commit" : "prepare the transaction");
+			if (changes)
+				raise_weak_commit();
 			only_commit_record = XLogRecPtrIsInvalid(XactLastRecEnd);
 			records_before = pgWalUsage.wal_records;
 			break;
@@ -619,6 +805,8 @@ on_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTre
 			refuse("notify");
 		explained = begin_read_only(&outer);
 	}
+	if (kind == TRANS_STMT_COMMIT_PREPARED)
+		raise_weak_commit();
 	if (prev_process_utility)
 		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	else
@@ -865,6 +1053,30 @@ take_start_number(void)
 	set_word(PGRAFT_W_POSTMASTER_PID, (uint64) PostmasterPid);
 }
 
+static Size
+loaded_size(void)
+{
+	return offsetof(Loaded, processes) + sizeof(uint64) * loaded_places();
+}
+
+static void
+on_shmem_request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+	RequestAddinShmemSpace(loaded_size());
+}
+
+static void
+know_base(void)
+{
+	bool		found;
+
+	loaded = ShmemInitStruct("pgraft", loaded_size(), &found);
+	memset((void *) loaded, 0, loaded_size());
+	loaded->base = sync_generation;
+}
+
 static void
 on_shmem_startup(void)
 {
@@ -876,6 +1088,7 @@ on_shmem_startup(void)
 	if (page == NULL)
 		open_page();
 	take_start_number();
+	know_base();
 }
 
 /* --- published blocks --------------------------------------------------- */
@@ -1235,9 +1448,12 @@ look_and_publish(Watch *watch)
 	PULSE(FENCED_AT) = watch->fenced_at;
 	PULSE(FENCE_LSN) = watch->fence_lsn;
 	PULSE(TICKS) = ++watch->ticks;
+	PULSE(SYNC_GENERATION) = oldest_loaded();
+	PULSE(SYNC_DEFINED) = standbys_defined() ? 1 : 0;
 	publish(pulse);
 	/* Afterwards: whoever writes the log may be stuck. */
 	act_on_fence(watch, now);
+	end_pretenders();
 	tell_of_fence(watch, fenced_before);
 }
 
@@ -1341,6 +1557,8 @@ void
 pgraft_flush_probe_main(Datum arg)
 {
 	int			idle_rounds = 0;
+	int			generation = sync_generation;
+	int			nudges = 0;
 
 	begin_worker();
 	while (next_turn(FLUSH_PROBE_MS))
@@ -1353,8 +1571,18 @@ pgraft_flush_probe_main(Datum arg)
 			continue;
 		end = inserted_end();
 		idle = end <= GetFlushRecPtr(NULL);
-		if (idle && ++idle_rounds < FLUSH_PROBE_IDLE_ROUNDS)
+		/*
+		 * Whoever waits is looked at again when a replica answers, and a new set
+		 * may have been enough already: make them answer.
+		 */
+		if (generation != sync_generation)
+		{
+			generation = sync_generation;
+			nudges = FLUSH_PROBE_NUDGES;
+		}
+		if (idle && nudges == 0 && ++idle_rounds < FLUSH_PROBE_IDLE_ROUNDS)
 			continue;
+		nudges = Max(nudges - 1, 0);
 		idle_rounds = 0;
 		set_word(PGRAFT_W_FLUSH_BEGUN, boot_ns());
 		XLogFlush(idle ? insert_nothing() : end);
@@ -1389,6 +1617,16 @@ define_settings(void)
 							"Time after the end of a lease until client sessions are ended.",
 							NULL, &fence_grace_ms, 2000, 0, 600000, PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.sync_generation",
+							"Number of the synchronous set that synchronous_standby_names says.",
+							"ramd sets it behind that, in the same file.",
+							&sync_generation, 0, 0, INT_MAX, PGC_SIGHUP, GUC_NOT_IN_SAMPLE,
+							NULL, on_sync_generation, NULL);
+	DefineCustomEnumVariable("pgraft.min_synchronous_commit",
+							 "Transactions that ask for less are raised to it while replicas are waited for.",
+							 "What is acknowledged below \"on\" may be lost in a failover.",
+							 &min_synchronous_commit, SYNCHRONOUS_COMMIT_REMOTE_FLUSH, commit_levels,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("pgraft");
 }
 
@@ -1429,6 +1667,10 @@ _PG_init(void)
 	know_minor();
 	define_settings();
 
+	prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = on_shmem_request;
+	prev_client_authentication = ClientAuthentication_hook;
+	ClientAuthentication_hook = on_client_authentication;
 	prev_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = on_shmem_startup;
 	prev_executor_start = ExecutorStart_hook;
@@ -1744,6 +1986,7 @@ put_counts(ReturnSetInfo *result)
 	put_metric(result, "dropped_acknowledgements", get_word(PGRAFT_W_DROPPED_ACKS));
 	put_metric(result, "dropped_unconfirmed", get_word(PGRAFT_W_DROPPED_SYNC));
 	put_metric(result, "ended_sessions", get_word(PGRAFT_W_ENDED_SESSIONS));
+	put_metric(result, "weak_commits", get_word(PGRAFT_W_WEAK_COMMITS));
 	put_metric(result, "released_epoch", get_word(PGRAFT_W_RELEASED_EPOCH));
 	put_metric(result, "server_start", start_number);
 	put_metric(result, "lease_left_ms", lease_left_ns() / NS_PER_MS);

@@ -22,7 +22,7 @@ WORDS = 1024
 WORD_BYTES = 8
 PAGE_BYTES = WORDS * WORD_BYTES
 MAGIC = int.from_bytes(b"PGRAFTPG", "little")
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 READ_TRIES_MAX = 10_000
 """A reader of a published block gives up after so many torn or unfinished looks."""
 START_MASK = 0xFFFF
@@ -154,6 +154,7 @@ BLOCKS: tuple[Block, ...] = (
             _word("DROPPED_ACKS", "flushed, but not acknowledged because the lease had ended"),
             _word("DROPPED_SYNC", "flushed, but not acknowledged: the wait for sync was cancelled"),
             _word("ENDED_SESSIONS", "sessions ended after the grace time"),
+            _word("WEAK_COMMITS", "transactions let through without waiting for sync replicas"),
         ),
     ),
     Block(
@@ -192,6 +193,8 @@ BLOCKS: tuple[Block, ...] = (
             _word("FENCED_AT", "since when, BOOTTIME ns, 0 if it is not"),
             _word("FENCE_LSN", "on a fenced primary: insert position read after the fence fell"),
             _word("TICKS", "how often the worker has published since it began"),
+            _word("SYNC_GENERATION", "oldest pgraft.sync_generation of a walsender, checkpointer"),
+            _word("SYNC_DEFINED", "1 if commits wait for synchronous replicas"),
             _word("PULSE_CHECK", "check sum"),
         ),
     ),

@@ -70,6 +70,10 @@ class Pulse:
     fenced_at_ns: int
     fence_lsn: int
     ticks: int
+    sync_generation: int
+    """Every process that may release a waiting commit has loaded this one, or a later one."""
+    sync_defined: bool
+    """Commits wait for synchronous replicas, as the processes see it that wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class Counts:
     dropped_acks: int
     dropped_sync: int
     ended_sessions: int
+    weak_commits: int
 
 
 def server_start(page: Page) -> ServerStart:
@@ -133,6 +138,8 @@ def pulse(page: Page) -> Pulse | None:
         fenced_at_ns=words[17],
         fence_lsn=words[18],
         ticks=words[19],
+        sync_generation=words[20],
+        sync_defined=bool(words[21]),
     )
 
 
@@ -145,6 +152,7 @@ def counts(page: Page) -> Counts:
         dropped_acks=words[PLACES["DROPPED_ACKS"]],
         dropped_sync=words[PLACES["DROPPED_SYNC"]],
         ended_sessions=words[PLACES["ENDED_SESSIONS"]],
+        weak_commits=words[PLACES["WEAK_COMMITS"]],
     )
 
 

@@ -27,6 +27,7 @@ from ramd.config.topics.postgresql import (
 from ramd.config.topics.security import SecurityKeys
 from ramd.config.topics.service import HttpKeys, LogKeys, LogLevel, MetricsKeys, ProcessKeys
 from ramd.domain.model import Member, Settings
+from ramd.domain.sync import SyncMode
 
 NS_PER_MS = 1_000_000
 
@@ -129,6 +130,7 @@ class Config(
             http_port=self.http_port,
             priority=self.node_priority,
             nofailover=self.nofailover,
+            nosync=self.nosync,
         )
 
     def members(self) -> tuple[Member, ...]:
@@ -158,6 +160,11 @@ class Config(
             auto_failover_enabled=self.auto_failover_enabled,
             maximum_lag_on_failover=self.maximum_lag_on_failover,
             startup_grace_ms=self.startup_grace_ms,
+            synchronous_replication=SyncMode(self.synchronous_replication),
+            num_sync_standbys=self.num_sync_standbys,
+            sync_standby_names=self.sync_standby_names,
+            enforce_sync_standbys=self.enforce_sync_standbys,
+            sync_replication_timeout_ms=self.sync_replication_timeout_ms,
         )
 
 

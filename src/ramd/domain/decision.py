@@ -8,6 +8,7 @@ from typing import TypeAlias
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState, StartMode
 from ramd.domain.observation import Attempt, Heard
+from ramd.domain.sync import SyncGrant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class GrantTo:
     start: StartMode
     parent_timeline: int | None = None
     seal_lsn: Lsn | None = None
+    sync: SyncGrant | None = None
+    """With whom the new primary begins; None in a cluster without a synchronous set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,10 @@ class Pulse:
     fenced: bool = False
     flush_stuck_ms: int = 0
     """For how long the present flush of WAL has been under way."""
+    sync_generation: int = 0
+    """The synchronous set that every process goes by which can release a waiting commit."""
+    sync_defined: bool = False
+    """Commits wait for replicas."""
 
     @property
     def position(self) -> Position | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ramd.domain.lsn import Lsn
+from ramd.domain.sync import SyncMode, SyncRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Member:
     priority: int = 50
     """0–100; the higher is preferred among equally advanced candidates."""
     nofailover: bool = False
+    nosync: bool = False
+    """Never waited for by commits."""
 
     @property
     def raft_address(self) -> str:
@@ -70,6 +73,15 @@ class Settings:
     maximum_lag_on_failover: int = 0
     """Bytes a candidate may be behind the last known position of the primary; 0 = no bound."""
     startup_grace_ms: int = 30_000
+    synchronous_replication: SyncMode = SyncMode.AUTO
+    num_sync_standbys: int = 1
+    """How many replicas must confirm a commit."""
+    sync_standby_names: tuple[str, ...] = ()
+    """Names of the nodes that may confirm; () = all that are not tagged nosync."""
+    enforce_sync_standbys: bool = False
+    """Writes wait rather than go on with fewer replicas."""
+    sync_replication_timeout_ms: int = 10_000
+    """How long too few replicas are waited for, unless that is enforced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,8 @@ class Handover:
     """Wanted node, or None for the best candidate."""
     requested_by: str = ""
     operation: str = ""
+    accept_loss: bool = False
+    """A person was told that acknowledged commits may be lost, and wants it all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +169,7 @@ class ClusterState:
     """Members that are to leave the group."""
     spent: tuple[str, ...] = ()
     """Nonces of the last tokens that were used."""
+    sync: SyncRecord = field(default_factory=SyncRecord)
     decisions: tuple[DecisionRecord, ...] = ()
     failover_count: int = 0
     applied_index: int = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ramd.domain.lsn import Lsn
+from ramd.domain.sync import SyncSeen
 
 
 class ServerState(StrEnum):
@@ -77,6 +78,8 @@ class SealReport:
     epoch: int
     attempt: Attempt
     position: Position
+    copy: str = ""
+    """Which copy of the data this is the position of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,10 @@ class Observation:
     started_unix_ms: int = 0
     loop_lag_ms: int = 0
     daemon_version: str = ""
+    copy: str = ""
+    """Which copy of the data this node holds (rule S4), '' if not known yet."""
+    sync: SyncSeen | None = None
+    """On a primary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,3 +154,4 @@ class Standing:
     """The seal in force, reported or not (durable)."""
     settled: bool = False
     """The present goal is reached and nothing is under way."""
+    copy: str = ""

@@ -14,6 +14,7 @@ from typing import Protocol
 from ramd.domain.fence import Fence
 from ramd.domain.lsn import Lsn
 from ramd.domain.observation import DataKind, Position, ServerRole
+from ramd.domain.sync import SyncConf, SyncFacts
 
 
 class StopMode(StrEnum):
@@ -92,6 +93,10 @@ class ServerData(Protocol):
     async def inspect(self) -> DataDirectory:
         """What is there. Also allowed while the server runs; starts nothing, changes nothing."""
 
+    def tie(self) -> str:
+        """Names this very directory: another one that is put in its place has another tie. '' if
+        there is none."""
+
     async def initdb(self) -> None:
         """A fresh cluster in an absent or empty data directory; on failure nothing is left."""
 
@@ -158,6 +163,13 @@ class Server(Protocol):
 
     async def ensure_slots(self, members: tuple[int, ...], *, primary: bool) -> None:
         """Slots `ramd_node_<id>` for `members` and none other of that name pattern."""
+
+    async def tell_sync(self, conf: SyncConf) -> None:
+        """From now on its configuration says this, at each start as well; a running server is told,
+        which is no proof that it goes by it. Costs nothing if it was told before."""
+
+    async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
+        """Whom a running primary waits for and who streams from it. Raises PostgresError."""
 
     async def ensure_roles(self) -> None:
         """On a primary open for writing: the roles RAMD and its replicas log in with exist, with

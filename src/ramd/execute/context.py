@@ -64,6 +64,8 @@ class Timing:
     propose_s: float = 3.0
     poll_max_ms: int = 100
     not_yet_ms: int = 200
+    synced_ms: int = 2_000
+    """How long one wait for synchronous replicas lasts; then it is begun again."""
     refresh_ms: int = 5_000
     """How often a reached goal is looked at again."""
     stream_silent_ms: int = 30_000
@@ -105,6 +107,9 @@ class Ports:
     reachable: Callable[[Upstream], Awaitable[bool]] = reachable
     unix_ms: Callable[[], int] = lambda: 0
     """Wall clock for people only."""
+    unsynced: Callable[[int], str] = lambda epoch: ""
+    """Why no lease of the epoch may be published yet because of synchronous replicas; '' if it
+    may. See `ramd.execute.syncing`."""
 
     @property
     def state(self) -> ClusterState:

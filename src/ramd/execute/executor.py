@@ -19,6 +19,7 @@ from ramd.domain.decision import Follow, Goal, Wait
 from ramd.domain.errors import RamdError, Unavailable
 from ramd.domain.observation import Attempt, SealReport, Standing
 from ramd.execute.context import Knowledge, NotYet, Ports, Situation, Step
+from ramd.execute.copies import know_copy
 from ramd.execute.guard import Guard
 from ramd.execute.situation import Seen, look
 from ramd.execute.transitions import TRANSITIONS
@@ -77,6 +78,7 @@ class Executor:
         daemon's end, is stopped at once. Any other running server is left as it is until the
         group has been asked.
         """
+        await know_copy(self._ports)  # an adopted server's streams bear the name
         if not await self._ports.server.adopt():
             return False
         opened = self._ports.store.record.opened_epoch
@@ -119,6 +121,7 @@ class Executor:
             failures=self._intent.failures,
             sealed_attempt=record.seal.attempt if record.seal else None,
             settled=self._intent.settled,
+            copy=record.copy,
         )
 
     def interrupt(self) -> asyncio.Task[None] | None:

@@ -14,6 +14,7 @@ from ramd.domain.lsn import format_lsn
 from ramd.domain.observation import Position, SealReport
 from ramd.domain.server import ServerFacts, StopMode, Upstream
 from ramd.execute.context import NotYet, Step
+from ramd.execute.copies import named_anew
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
 from ramd.execute.local import SealOrder, Unproven, text
 from ramd.execute.work import Work
@@ -30,7 +31,7 @@ async def follow_absent(work: Work) -> Step:
     work.say(f"cloning from node {upstream.node_id}", rejoining=True)
     with work.interruptible():
         await work.server.data.clone(upstream)
-    await work.ports.store.mark(Unproven.NO, made_unix_ms=work.ports.unix_ms())
+    await named_anew(work.ports, Unproven.NO)
     duration_ms = (work.ports.clock() - begun_ns) // 1_000_000
     events.emit(events.CloneFinished(upstream=upstream.node_id, duration_ms=duration_ms))
     return Step.AGAIN
@@ -217,7 +218,7 @@ async def _rewind(work: Work, upstream: Upstream) -> Step:
     except PostgresError as error:
         events.emit(events.RewindFailed(upstream=upstream.node_id, why=error.message))
         return Step.AGAIN
-    await store.mark(Unproven.REWOUND, made_unix_ms=work.ports.unix_ms())
+    await named_anew(work.ports, Unproven.REWOUND)
     duration_ms = (work.ports.clock() - begun_ns) // 1_000_000
     events.emit(events.RewindFinished(upstream=upstream.node_id, duration_ms=duration_ms))
     work.known.forget_server()
@@ -279,7 +280,12 @@ async def seal_replica(work: Work) -> Step:
     work.say(f"sealing under attempt {text(order.attempt)}")
     await _detach(work)
     position = await work.sealed_position()
-    report = SealReport(epoch=order.epoch, attempt=order.attempt, position=position)
+    report = SealReport(
+        epoch=order.epoch,
+        attempt=order.attempt,
+        position=position,
+        copy=work.ports.store.record.copy,
+    )
     if work.known.report != report:
         work.known.report = report
         work.ports.changed()

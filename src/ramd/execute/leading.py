@@ -14,6 +14,7 @@ from ramd.domain.lsn import format_lsn
 from ramd.domain.model import StartMode
 from ramd.domain.server import Promotion, ServerFacts, StopMode
 from ramd.execute.context import NotYet, Situation, Step
+from ramd.execute.copies import named_anew
 from ramd.execute.local import OwnFork, Unproven
 from ramd.execute.release import release
 from ramd.execute.work import Work
@@ -30,7 +31,7 @@ async def lead_absent(work: Work) -> Step:
     _need_lease(work, goal.epoch)
     work.say("initializing a new database cluster")
     await work.server.data.initdb()
-    await work.ports.store.mark(Unproven.NO, made_unix_ms=work.ports.unix_ms())
+    await named_anew(work.ports, Unproven.NO)
     return Step.AGAIN
 
 
@@ -79,6 +80,8 @@ async def lead_replica(work: Work) -> Step:
         return await _stop_to_reopen(work)
     if work.ports.store.record.opened_epoch == goal.epoch:
         return await refuse(work, "an earlier promotion did not finish")
+    if work.ports.state.sync.goal.members and not work.server.fence.guards:
+        return await refuse(work, "without the extension its synchronous set cannot be proven")
     return await _promote(work, goal)
 
 
@@ -94,6 +97,7 @@ async def lead_primary(work: Work) -> Step:
     work.guard.watch(goal.epoch)
     facts = await wait_accepting(work)
     await _record_fork(work, goal)
+    await _synced(work, goal)
     work.guard.open(goal.epoch)
     await _record_system(work, facts)
     await work.server.ensure_roles()
@@ -148,8 +152,26 @@ async def _promote(work: Work, goal: Lead) -> Step:
     events.emit(_promoted(goal, done, (work.ports.clock() - begun_ns) // 1_000_000))
     await work.ports.store.note_fork(OwnFork(epoch=goal.epoch, promotion=done))
     # Only now: on any other timeline it would have to be refused, and nothing may hang on it then.
-    work.guard.open(goal.epoch)
+    if not work.ports.unsynced(goal.epoch):
+        work.guard.open(goal.epoch)
     return Step.AGAIN
+
+
+async def _synced(work: Work, goal: Lead) -> None:
+    """Nothing is acknowledged before enough replicas have what this server began with (rule S5).
+    They stream through slots, so those come first. Raises NotYet."""
+    if work.guard.opened or not work.ports.unsynced(goal.epoch):
+        return
+
+    async def proven() -> bool | None:
+        return None if work.ports.unsynced(goal.epoch) else True
+
+    work.say(f"primary of epoch {goal.epoch}, waiting for synchronous replicas")
+    await work.server.ensure_slots(work.ports.others, primary=True)
+    try:
+        await work.until(proven, timeout_ms=work.timing.synced_ms, what="synchronous replicas")
+    except Unavailable as error:
+        raise NotYet(f"no writes yet: {work.ports.unsynced(goal.epoch)}") from error
 
 
 def _not_as_granted(work: Work, goal: Lead, done: Promotion) -> str:

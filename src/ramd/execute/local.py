@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -67,6 +68,10 @@ class LocalRecord:
     unproven: Unproven = Unproven.NO
     copy_made_unix_ms: int = 0
     """When the data directory was last made (initdb, clone or rewind), for people."""
+    copy: str = ""
+    """Which copy of the data it is (rule S4): another one whenever it was made anew. '' unnamed."""
+    copy_tie: str = ""
+    """The directory that this is the name of, see ServerData.tie; '' not tied yet."""
 
 
 class LocalStore:
@@ -163,12 +168,31 @@ class LocalStore:
             await self._write(replace(self._record, seal=None))
 
     async def mark(self, unproven: Unproven, *, made_unix_ms: int | None = None) -> None:
-        """Whether the data directory can be trusted; `made_unix_ms` if it was just made."""
+        """Whether the data directory can be trusted; `made_unix_ms` if it was just made: then it is
+        another copy than before."""
         async with self._writing:
-            made = self._record.copy_made_unix_ms if made_unix_ms is None else made_unix_ms
-            wanted = replace(self._record, unproven=unproven, copy_made_unix_ms=made)
+            wanted = replace(self._record, unproven=unproven)
+            if made_unix_ms is not None:
+                wanted = replace(
+                    wanted, copy_made_unix_ms=made_unix_ms, copy=new_copy(), copy_tie=""
+                )
             if wanted != self._record:
                 await self._write(wanted)
+
+    async def tie(self, tie: str) -> str:
+        """The directory of the copy is the one that `tie` names. A copy that has no name yet, or
+        whose directory was put in place by somebody else, gets a new one. Why it did, or ''."""
+        record, why = self._record, ""
+        if record.copy and record.copy_tie in ("", tie):
+            copy = record.copy
+        else:
+            why = "its directory is another one" if record.copy else "it had no name"
+            copy = new_copy()
+        async with self._writing:
+            wanted = replace(self._record, copy=copy, copy_tie=tie)
+            if wanted != self._record:
+                await self._write(wanted)
+        return why
 
     async def note_fork(self, fork: OwnFork) -> None:
         """What the promotion of `fork.epoch` really did."""
@@ -194,6 +218,11 @@ class LocalStore:
                 self._record = record
             raise
         self._record = record
+
+
+def new_copy() -> str:
+    """A name that no copy has had."""
+    return secrets.token_hex(8)
 
 
 def text(attempt: Attempt) -> str:
@@ -233,6 +262,8 @@ def _encode(record: LocalRecord) -> bytes:
             },
             "unproven": record.unproven.value,
             "copy_made_unix_ms": record.copy_made_unix_ms,
+            "copy": record.copy,
+            "copy_tie": record.copy_tie,
         },
         indent=1,
     ).encode()
@@ -250,6 +281,8 @@ def _decode(path: Path, raw: bytes) -> LocalRecord:
             fork=_decode_fork(data["fork"]),
             unproven=Unproven(data["unproven"]),
             copy_made_unix_ms=_count(data["copy_made_unix_ms"]),
+            copy=str(data.get("copy", "")),
+            copy_tie=str(data.get("copy_tie", "")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(

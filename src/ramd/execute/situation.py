@@ -11,6 +11,7 @@ from ramd.domain.errors import PostgresError
 from ramd.domain.observation import DataKind, ServerRole
 from ramd.domain.server import ControlState, DataDirectory, ServerFacts
 from ramd.execute.context import Knowledge, Ports, Situation
+from ramd.execute.copies import know_copy
 from ramd.execute.local import Unproven
 
 _CLEAN = (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)
@@ -33,6 +34,9 @@ async def look(ports: Ports, known: Knowledge) -> Seen:
 
     A running server that does not answer is told by its standby.signal: without one it may write.
     """
+    if not ports.server.running:
+        # Never beside a running one: its directory stays, and a fence must not wait for our disk.
+        await know_copy(ports)
     if ports.server.running or await ports.server.adopt():
         facts = await ports.server.probe(timeout_ms=ports.timing.probe_ms)
         return await _running(ports, facts)

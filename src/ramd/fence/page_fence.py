@@ -107,6 +107,8 @@ class PageFence(Fence):
             # From the word itself: the worker's own look at it may be some milliseconds old.
             fenced=seen.enforce and not seen.in_recovery and not leased,
             flush_stuck_ms=flush_stuck_ns(self._page, now_ns) // NS_PER_MS,
+            sync_generation=seen.sync_generation,
+            sync_defined=seen.sync_defined,
         )
 
     def counts(self) -> FenceCounts:

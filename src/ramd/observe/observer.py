@@ -151,6 +151,7 @@ class Observer:
             started_unix_ms=facts.started_unix_ms,
             loop_lag_ms=loop_lag_ms,
             daemon_version=self._identity.daemon_version,
+            copy=standing.copy,
         )
 
     async def run(self) -> None:

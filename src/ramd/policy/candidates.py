@@ -11,13 +11,22 @@ higher priority, then the lower id.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramd.domain.decision import ClusterView, Verdict
 from ramd.domain.lsn import Lsn, format_lsn
-from ramd.domain.observation import DataKind, Observation, Position, ServerState
+from ramd.domain.observation import (
+    DataKind,
+    FenceKind,
+    Observation,
+    Position,
+    SealReport,
+    ServerState,
+)
+from ramd.domain.sync import NO_SET
 from ramd.policy.lineage import Kind, line, standing
 from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
+from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end, void
 
 _DOWN = (ServerState.STOPPED, ServerState.CRASHED, ServerState.HUNG)
 
@@ -35,6 +44,9 @@ class Field:
     former: Verdict
     rejected: tuple[Verdict, ...]
     pending: tuple[int, ...] = ()
+    whole: Lsn | None = None
+    """Whoever holds WAL to here has every acknowledged commit; None: that was not asked, or cannot
+    be told."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -44,12 +56,16 @@ class Field:
 
 def judge(view: ClusterView) -> Field:
     """Everyone by the positions sealed under the attempt under way; without one, nobody is fit."""
-    positions: dict[int, Position] = {}
-    for member in view.state.members:
-        found = _sealed(view, living(view, member.node_id))
-        if found is not None:
-            positions[member.node_id] = found
-    return _field(view, positions, missing="has not reported its sealed position")
+    reports = sealed_reports(view)
+    positions = {node_id: report.position for node_id, report in reports.items()}
+    field = _field(view, positions, missing="has not reported its sealed position")
+    return _whole_only(view, field, reports) if guarded(view) else field
+
+
+def sealed_reports(view: ClusterView) -> dict[int, SealReport]:
+    """What living nodes reported under the attempt under way; other reports count for nothing."""
+    found = ((m.node_id, _sealed(view, living(view, m.node_id))) for m in view.state.members)
+    return {node_id: report for node_id, report in found if report is not None}
 
 
 def foresee(view: ClusterView) -> Field:
@@ -165,15 +181,49 @@ def _rank(view: ClusterView, verdict: Verdict) -> tuple[int, int, int]:
     return (-(verdict.lsn or 0), -priority, verdict.node_id)
 
 
-def _sealed(view: ClusterView, seen: Observation | None) -> Position | None:
-    """The position reported under the attempt under way; reports of any other count for nothing."""
+def _sealed(view: ClusterView, seen: Observation | None) -> SealReport | None:
     under = attempt(view)
     if seen is None or seen.sealed is None or under is None:
         return None
     report = seen.sealed
     if (report.epoch, report.attempt) != (under.epoch, under.attempt):
         return None
-    return report.position
+    return report
+
+
+# --- rule S4: nothing that was acknowledged is lost --------------------------------------------
+
+
+def _whole_only(view: ClusterView, field: Field, reports: Mapping[int, SealReport]) -> Field:
+    """Nobody is fit who may lack an acknowledged commit."""
+    safe = safe_end(view, reports)
+    others = [_if_whole(view, verdict, reports, safe) for verdict in field.others]
+    former = field.former
+    if former.eligible:
+        less = safe.need is not None and (former.lsn or 0) < safe.need
+        if less or not own_copy(view, reports[former.node_id]):
+            former = _if_whole(view, former, reports, safe)
+    return replace(
+        field,
+        others=tuple(verdict for verdict in others if verdict.eligible),
+        former=former,
+        rejected=(*(v for v in others if not v.eligible), *field.rejected),
+        whole=None if NO_SET in view.state.sync.rules else safe.need,
+    )
+
+
+def _if_whole(
+    view: ClusterView, verdict: Verdict, reports: Mapping[int, SealReport], safe: Safe
+) -> Verdict:
+    why = void(view, verdict.node_id, reports[verdict.node_id])
+    seen = living(view, verdict.node_id)
+    if not why and seen is not None and seen.fence is FenceKind.STAND_IN:
+        why = "does not load the extension, without which no synchronous set can be proven"
+    if not why and safe.need is None:
+        why = f"may lack acknowledged commits: {safe.why}"
+    if not why and safe.need is not None and (verdict.lsn or 0) < safe.need:
+        why = f"may lack commits that were acknowledged up to {format_lsn(safe.need)}"
+    return verdict if not why else replace(verdict, eligible=False, reason=why)
 
 
 def _unfit(view: ClusterView, node_id: int) -> str:
@@ -245,7 +295,7 @@ def _too_far_behind(view: ClusterView, node_id: int, position: Position) -> str:
 
 def _could_report(view: ClusterView, node_id: int) -> bool:
     """A node with data that people do not bar and that may be alive: worth a bounded wait."""
-    if _barred(view, node_id):
+    if _barred(view, node_id) and node_id not in ruling_nodes(view):
         return False
     seen = living(view, node_id)
     if seen is None:

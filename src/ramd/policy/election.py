@@ -3,8 +3,9 @@
 Lives here: the choice among judged nodes. Must not live here: the judgement of a single node
 (`ramd.policy.candidates`). Start reading at `elect`.
 
-Replication is asynchronous: a failover takes the most advanced node that reports in time and says
-what that loses. Two cases are stricter. A planned handover must lose nothing, else the old primary
+Where commits do not wait for replicas, a failover takes the most advanced node that reports in time
+and says what that loses; where they do, `candidates` lets nobody through who may lack one that was
+acknowledged. Two cases are stricter. A planned handover must lose nothing, else the old primary
 goes on. After a cold start the old primary goes on if it holds strictly more than anybody else.
 """
 
@@ -27,6 +28,7 @@ from ramd.policy.picture import (
     observation,
     present,
 )
+from ramd.policy.syncset import loss_accepted
 
 
 class Outcome(StrEnum):
@@ -134,9 +136,15 @@ def _promote(view: ClusterView, field: Field, winner: Verdict, what: str) -> Cho
 def _loss(view: ClusterView, field: Field, winner: Verdict) -> str:
     """What the promotion loses of the primary's WAL, as far as that can be known."""
     end, lsn = _end_of_wal(view, field), winner.lsn or 0
+    if field.whole is not None:
+        extra = max(0, end - lsn) if end is not None else 0
+        unheard = f", and {extra} bytes that were not" if extra else ""
+        return f"loses nothing that was acknowledged{unheard}"
     if end is not None:
         return f"loses {end - lsn} bytes" if end > lsn else "loses nothing"
     seen = last_known_lsn(view)
+    if loss_accepted(view):
+        return "what it loses is unknown, and a person accepted that"
     if seen is not None and seen > lsn:
         return f"what it loses is unknown, at least {seen - lsn} bytes"
     return "what it loses is unknown"

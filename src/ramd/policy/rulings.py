@@ -20,9 +20,10 @@ from ramd.domain.decision import (
     Seal,
     Verdict,
 )
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import StartMode
 from ramd.domain.observation import Attempt, ServerState
-from ramd.policy.candidates import foresee, willing
+from ramd.policy.candidates import foresee, sealed_reports, willing
 from ramd.policy.election import Choice, Outcome, elect
 from ramd.policy.first import first_holder, first_obstacle, first_reopening, only_first_has_data
 from ramd.policy.picture import (
@@ -36,6 +37,7 @@ from ramd.policy.picture import (
     present,
     serving,
 )
+from ramd.policy.syncset import granted_set
 
 SETTLED_NS = 3_000_000_000
 """The primary serves and the coordinator coordinates for so long before coordination is moved."""
@@ -299,6 +301,9 @@ def grant_winner(view: ClusterView) -> Ruling:
     choice = _choice(view)
     winner = choice.winner
     assert winner is not None
+    lsn = winner.lsn or Lsn(0)
+    grant = granted_set(view, winner.node_id, lsn, sealed_reports(view))
+    waits = f"; its commits wait for {grant.target.text()}" if grant is not None else ""
     return Ruling(
         action=GrantTo(
             node_id=winner.node_id,
@@ -307,8 +312,9 @@ def grant_winner(view: ClusterView) -> Ruling:
             start=StartMode.PROMOTE,
             parent_timeline=winner.timeline,
             seal_lsn=winner.lsn,
+            sync=grant,
         ),
-        reason=choice.reason,
+        reason=f"{choice.reason}{waits}",
         candidates=choice.field.verdicts,
     )
 

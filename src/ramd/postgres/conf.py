@@ -20,10 +20,10 @@ from ramd.postgres.preload import preload_settings, with_lists
 from ramd.postgres.quote import conf_value, conninfo, passfile_field
 from ramd.postgres.settings import SETTING, parse_settings
 from ramd.postgres.site import Site
+from ramd.postgres.standbys import PLAIN, Naming, slot_name, standby_names, stream_name, sync_line
 
 MARK = "# written by ramd: this node's own settings"
 UPSTREAM_MARK = "# upstream: "
-SLOT_PREFIX = "ramd_node_"
 INCLUDES = re.compile(r"^\s*(include|include_if_exists|include_dir)\s*(?:=\s*|\s)'?([^'#]*)'?")
 INCLUDE_DEPTH_MAX = 10
 
@@ -39,6 +39,7 @@ OWNED = frozenset(
         "log_destination",
         "pgraft.fence_grace_ms",
         "pgraft.shm_path",
+        "pgraft.sync_generation",
         "port",
         "primary_conninfo",
         "primary_slot_name",
@@ -54,6 +55,7 @@ OWNED = frozenset(
         "recovery_target_timeline",
         "recovery_target_xid",
         "restore_command",
+        "synchronous_standby_names",
         "unix_socket_directories",
         "wal_log_hints",
     }
@@ -73,11 +75,6 @@ DEFAULTS: Mapping[str, str] = {
     "wal_receiver_status_interval": "1s",
 }
 """Written unless the operator set them in PGDATA/postgresql.conf; ALTER SYSTEM and `extra` win."""
-
-
-def application_name(node_id: int) -> str:
-    """By which a node's WAL receiver, and its slot, are known on the primary."""
-    return f"{SLOT_PREFIX}{node_id}"
 
 
 def peer_conninfo(
@@ -105,10 +102,12 @@ def peer_conninfo(
     return conninfo(fields)
 
 
-def render(site: Site, upstream: Upstream | None, operators: Mapping[str, str]) -> str:
+def render(
+    site: Site, upstream: Upstream | None, operators: Mapping[str, str], naming: Naming = PLAIN
+) -> str:
     """Text of postgresql.ramd.conf. `operators` are settings of PGDATA/postgresql.conf."""
     options = site.options
-    me = application_name(options.node_id)
+    slot, me = slot_name(options.node_id), stream_name(options.node_id, naming.copy)
     refused = sorted(OWNED & {key.lower() for key in options.extra})
     if refused:
         raise ConfigError(f"{', '.join(refused)} cannot be set: RAMD owns it")
@@ -125,15 +124,20 @@ def render(site: Site, upstream: Upstream | None, operators: Mapping[str, str]) 
         "log_destination": "stderr",
         "lc_messages": "C",
         "primary_conninfo": peer_conninfo(site, upstream, application=me) if upstream else "",
-        "primary_slot_name": me if upstream else "",
+        "primary_slot_name": slot if upstream else "",
         "restore_command": "",
         "recovery_target_timeline": "latest",
+        "synchronous_standby_names": standby_names(naming.sync),
     }
     settings |= preload_settings(site.preload, {**operators, **settings}, major=site.binaries.major)
+    if site.preload is not None:
+        # Behind the names: whoever has loaded this has loaded them.
+        settings["pgraft.sync_generation"] = str(naming.sync.generation)
     whom = f"{upstream.node_id} {upstream.port} {upstream.host}" if upstream else "none"
     lines = [
         "# Written by ramd at every start and change; edit postgresql.conf instead.",
         f"{UPSTREAM_MARK}{whom}",
+        sync_line(naming.sync),
         *(f"{key} = {conf_value(value)}" for key, value in settings.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -207,13 +211,20 @@ def without_owned(text: str) -> str:
     return "".join(f"{line}\n" for line in kept)
 
 
-def write_upstream(site: Site, upstream: Upstream | None) -> bool:
-    """Rewrite RAMD's file for another upstream; False if it says that already."""
+def write_upstream(site: Site, upstream: Upstream | None, naming: Naming = PLAIN) -> bool:
+    """Rewrite RAMD's file for another upstream or set; False if it says that already."""
     operators = operators_settings(site, read_operators(site))
-    return write_file(site.conf_file, render(site, upstream, operators), site.account)
+    return write_file(site.conf_file, render(site, upstream, operators, naming), site.account)
 
 
-def write_all(site: Site, upstream: Upstream | None) -> None:
+def write_auto(site: Site) -> bool:
+    """Take out of postgresql.auto.conf what is RAMD's alone; False if there was nothing."""
+    auto_file = site.data_dir / "postgresql.auto.conf"
+    auto = with_lists(without_owned(read_file(auto_file, site.account) or ""), site.preload)
+    return write_file(auto_file, auto, site.account)
+
+
+def write_all(site: Site, upstream: Upstream | None, naming: Naming = PLAIN) -> None:
     """Everything a start reads: directories, RAMD's file, hba, password file, and the include line.
 
     Raises PostgresError when the data directory lacks its own postgresql.conf.
@@ -221,13 +232,11 @@ def write_all(site: Site, upstream: Upstream | None) -> None:
     account = site.account
     site.prepare()
     conf = read_operators(site)
-    auto_file = site.data_dir / "postgresql.auto.conf"
-    auto = with_lists(without_owned(read_file(auto_file, account) or ""), site.preload)
-    write_file(auto_file, auto, account)
+    write_auto(site)
     operators_hba = read_file(site.data_dir / "pg_hba.conf", account) or ""
     write_file(site.hba_file, render_hba(site.options, operators_hba), account)
     write_passfile(site)
-    write_upstream(site, upstream)
+    write_upstream(site, upstream, naming)
     write_file(site.data_dir / "postgresql.conf", with_include(conf, site.conf_file), account)
 
 

@@ -52,6 +52,15 @@ class DataDir:
             return self._foreign(error.message)
         return self._described(control)
 
+    def tie(self) -> str:
+        """See ServerData. Of a file that the server never writes again. Not the device: its number
+        may be another one after a restart of the host."""
+        try:
+            found = (self.path / "PG_VERSION").stat()
+        except OSError:
+            return ""
+        return f"{found.st_ino}:{found.st_mtime_ns}"
+
     async def initdb(self) -> None:
         """See ServerData."""
         await initdb(self.site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -14,10 +14,11 @@ from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.fence import Fence, NoFence
 from ramd.domain.observation import DataKind, Position
 from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
+from ramd.domain.sync import SyncConf, SyncFacts
 from ramd.postgres.child import Watched
-from ramd.postgres.conf import read_upstream, write_all, write_upstream
+from ramd.postgres.conf import read_upstream, write_all, write_auto, write_upstream
 from ramd.postgres.data import DataDir
-from ramd.postgres.files import on_disk
+from ramd.postgres.files import on_disk, read_file
 from ramd.postgres.options import ServerOptions
 from ramd.postgres.orphans import end_process, kill_remains
 from ramd.postgres.probe import Link
@@ -28,6 +29,8 @@ from ramd.postgres.seal import sealed_position
 from ramd.postgres.session import Session, SessionError, open_local
 from ramd.postgres.site import Site, open_site
 from ramd.postgres.slots import ensure_slots
+from ramd.postgres.standbys import Naming, read_sync, standby_names
+from ramd.postgres.sync import sync_facts
 
 IMMEDIATE_MS = 2000
 KILL_MS = 5000
@@ -40,19 +43,65 @@ SIGNALS = {StopMode.FAST: signal.SIGINT, StopMode.IMMEDIATE: signal.SIGQUIT}
 RECEIVERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"
 
 
+class Conf:
+    """RAMD's file of one server and who has been told of it. Two may change it at once: whoever
+    moves its upstream, and whoever keeps its synchronous set."""
+
+    def __init__(self, site: Site, copy: Callable[[], str]) -> None:
+        self.upstream: Upstream | None = None
+        self.sync: SyncConf | None = None
+        self._site = site
+        self._copy = copy
+        self._told = True
+        self._said: tuple[SyncConf, int] | None = None
+        self._writing = asyncio.Lock()
+
+    def naming(self) -> Naming:
+        """What the file says, or is to say. Before anybody has said anything in this run of the
+        daemon that is what it said already: a running primary never waits for fewer by accident."""
+        if self.sync is None:
+            self.sync = read_sync(read_file(self._site.conf_file, self._site.account) or "")
+        return Naming(copy=self._copy(), sync=self.sync)
+
+    async def tell(self, postmaster: Watched) -> None:
+        """The file is right, and the server has been told since it changed."""
+        async with self._writing:
+            told, self._told = self._told, False  # cut short between file and signal: say it again
+            site, upstream, naming = self._site, self.upstream, self.naming()
+            if await on_disk(lambda: write_upstream(site, upstream, naming)) or not told:
+                postmaster.send(signal.SIGHUP)
+            self._told = True
+            self._said = (naming.sync, postmaster.pid)
+
+    async def tell_sync(self, postmaster: Watched) -> None:
+        """As `tell`, if this server has not been told yet."""
+        if self._said != (self.sync, postmaster.pid):
+            await self.tell(postmaster)
+
+    async def say_again(self, postmaster: Watched) -> None:
+        """The server goes by something else than the file says."""
+        async with self._writing:
+            if await on_disk(lambda: write_auto(self._site)):
+                events.emit(events.SettingTakenBack(setting="synchronous_standby_names"))
+            postmaster.send(signal.SIGHUP)
+
+
 class Instance:
     """`ramd.domain.server.Server` on a real PostgreSQL. Needs a running event loop; all calls from
     that loop. Calls that start, stop or change the server are not to overlap; `probe` and
     `wait_exit` may run beside them."""
 
-    def __init__(self, site: Site, fence: Fence | None = None) -> None:
+    def __init__(
+        self, site: Site, fence: Fence | None = None, *, copy: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`copy` says which copy of the data the directory is, see `ramd.execute.copies`."""
         self._site = site
         self._fence = fence or NoFence()
         self._link = Link(site)
+        self._sync_link = Link(site)
         self._postmaster: Watched | None = None
-        self._upstream: Upstream | None = None
         self._roles_done = False
-        self._told = True
+        self._conf = Conf(site, copy)
         self._data = DataDir(site, lambda: self.running)
 
     @property
@@ -82,9 +131,9 @@ class Instance:
         if found is None:
             return False
         self._watch(found)
-        self._upstream = read_upstream(self._site)
+        self._conf.upstream = read_upstream(self._site)
         if self._site.conf_file.exists():  # ours already: bring it up to date, and say so
-            write_all(self._site, self._upstream)
+            write_all(self._site, self._conf.upstream, self._conf.naming())
             found.send(signal.SIGHUP)
         return True
 
@@ -95,13 +144,12 @@ class Instance:
         found = await self._data.inspect()
         if found.kind is not DataKind.CLUSTER:
             raise Refused(f"{self._site.data_dir} is {found.kind}: {found.why}")
-        source = upstream if replica else None
+        source = self._conf.upstream = upstream if replica else None
         self._fence.unbind()
         await on_disk(lambda: self._prepare(source, replica=replica))
         await kill_remains(self._site, timeout_ms=KILL_MS)
         self._fence.prepare()
         self._watch(await launch(self._site, timeout_ms=timeout_ms))
-        self._upstream = source
 
     async def stop(self, mode: StopMode, *, timeout_ms: int) -> None:
         """See Server. Worst case `timeout_ms` + 12 s. A server that runs and was not adopted yet
@@ -118,6 +166,7 @@ class Instance:
                 postmaster.send(signal.SIGKILL)
                 await postmaster.ends_within(KILL_MS)
         self._link.drop()
+        self._sync_link.drop()
         await kill_remains(self._site, timeout_ms=KILL_MS)
         self._fence.unbind()
 
@@ -125,16 +174,13 @@ class Instance:
         """See Server. Never raises, never later than `timeout_ms`."""
         if not self.running:
             return ServerFacts(accepting=False, refused="not running")
-        return await self._link.facts(self._upstream, timeout_ms=timeout_ms)
+        return await self._link.facts(self._conf.upstream, timeout_ms=timeout_ms)
 
     async def follow(self, upstream: Upstream | None) -> None:
         """See Server. With None it returns when no WAL receiver is left, or raises."""
         postmaster = self._must_run()
-        told, self._told = self._told, False  # cut short between file and signal: say it again
-        if await on_disk(lambda: write_upstream(self._site, upstream)) or not told:
-            postmaster.send(signal.SIGHUP)
-        self._told = True
-        self._upstream = upstream
+        self._conf.upstream = upstream
+        await self._conf.tell(postmaster)
         if upstream is None:
             await self._no_receiver()
 
@@ -155,6 +201,19 @@ class Instance:
         async with self._session() as session:
             await ensure_slots(session, members, me=me, primary=primary)
 
+    async def tell_sync(self, conf: SyncConf) -> None:
+        """See Server."""
+        self._conf.sync = conf
+        if self.running and self._site.conf_file.exists():
+            await self._conf.tell_sync(self._must_run())
+
+    async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
+        """See Server. A setting of ALTER SYSTEM that hides ours is taken away."""
+        facts = await sync_facts(self._sync_link, timeout_ms=timeout_ms)
+        if facts.names != standby_names(self._conf.naming().sync):
+            await self._conf.say_again(self._must_run())
+        return facts
+
     async def ensure_roles(self) -> None:
         """See Server."""
         if not self._roles_done:
@@ -167,12 +226,13 @@ class Instance:
 
     def _prepare(self, source: Upstream | None, *, replica: bool) -> None:
         """What a start reads and goes by, durably on disk."""
-        write_all(self._site, source)
+        write_all(self._site, source, self._conf.naming())
         clear_old_promotion(self._site)
         set_signal_file(self._site, replica=replica)
 
     def _watch(self, postmaster: Watched) -> None:
         self._link.drop()
+        self._sync_link.drop()
         if self._postmaster is not None:
             self._postmaster.close()
         self._postmaster = postmaster
@@ -222,6 +282,7 @@ class Instance:
     async def __aexit__(self, *_: object) -> None:
         """Let go of the server, which runs on: for the end of the daemon."""
         self._link.drop()
+        self._sync_link.drop()
         if self._postmaster is not None:
             self._postmaster.close()
             self._postmaster = None

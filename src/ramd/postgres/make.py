@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ramd.domain.errors import PostgresError
 from ramd.domain.server import Upstream
-from ramd.postgres.conf import application_name, peer_conninfo, without_owned, write_passfile
+from ramd.postgres.conf import peer_conninfo, without_owned, write_passfile
 from ramd.postgres.files import make_dirs, read_file, sync_dir, touch_file, write_file
 from ramd.postgres.orphans import end_tools
 from ramd.postgres.quote import literal
 from ramd.postgres.session import SessionError, open_peer
 from ramd.postgres.site import Site
+from ramd.postgres.standbys import slot_name
 from ramd.postgres.tools import must_run
 from ramd.postgres.unfinished import begin, discard, finish, workplace
 
@@ -118,7 +119,7 @@ async def clone(site: Site, upstream: Upstream) -> None:
 
 async def free_slot(site: Site, upstream: Upstream) -> str | None:
     """This node's slot on the upstream, if it is there and nobody streams through it."""
-    name = application_name(site.options.node_id)
+    name = slot_name(site.options.node_id)
     info = peer_conninfo(site, upstream, database=site.options.database)
     session = None
     try:

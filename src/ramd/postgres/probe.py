@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from ramd.domain.lsn import Lsn, parse_lsn
 from ramd.domain.observation import Position, ServerRole
 from ramd.domain.server import ServerFacts, Upstream
-from ramd.postgres.conf import SLOT_PREFIX
 from ramd.postgres.session import Row, Session, SessionError, open_local
 from ramd.postgres.site import Site
+from ramd.postgres.standbys import SLOT_PREFIX, STREAMS
 
 TOO_MANY = ("too many clients", "too many connections", "connection slots", "max_wal_senders")
 """Words of a server that answers, only not to one more client (SQLSTATE 53300)."""
@@ -35,9 +35,9 @@ SELECT pg_is_in_recovery(),
   pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_last_wal_replay_lsn(),
   extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),
   r.sender_host, r.sender_port,
-  (SELECT string_agg(substr(application_name, {len(SLOT_PREFIX) + 1}), ' ')
+  (SELECT string_agg(DISTINCT substr(application_name, {len(SLOT_PREFIX) + 1}, 1), ' ')
      FROM pg_stat_replication
-    WHERE state = 'streaming' AND application_name ~ '^{SLOT_PREFIX}[0-9]$')
+    WHERE state = 'streaming' AND application_name ~ '{STREAMS}')
   FROM (SELECT 1) AS one LEFT JOIN (pg_stat_wal_receiver r JOIN pg_stat_activity a
        ON a.pid = r.pid AND a.backend_start < clock_timestamp() - interval '{PROVEN_MS} ms')
        ON r.status = 'streaming'

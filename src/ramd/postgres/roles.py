@@ -8,6 +8,12 @@ from ramd.postgres.session import Session
 
 STATEMENT_TIMEOUT_MS = 10_000
 
+UNRAISED = """
+SELECT set_config('pgraft.min_synchronous_commit', 'local', false)
+ WHERE current_setting('pgraft.min_synchronous_commit', true) IS NOT NULL
+"""
+"""What RAMD needs itself must not wait for replicas, which need it to come back."""
+
 FILE_READERS = (
     "pg_catalog.pg_ls_dir(text, boolean, boolean)",
     "pg_catalog.pg_stat_file(text, boolean)",
@@ -20,6 +26,7 @@ FILE_READERS = (
 async def ensure_roles(session: Session, options: ServerOptions) -> None:
     """On a primary. Idempotent; passwords travel as SCRAM verifiers."""
     role = options.replication_user
+    await session.query(UNRAISED, timeout_ms=STATEMENT_TIMEOUT_MS)
     found = await session.query(
         f"SELECT rolreplication AND rolcanlogin FROM pg_roles WHERE rolname = {literal(role)}",
         timeout_ms=STATEMENT_TIMEOUT_MS,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramd.postgres.conf import SLOT_PREFIX, application_name
 from ramd.postgres.quote import literal
 from ramd.postgres.session import Session, SessionError
+from ramd.postgres.standbys import SLOT_PREFIX, slot_name
 
 STATEMENT_TIMEOUT_MS = 10_000
 OBJECT_IN_USE = "55006"
@@ -71,7 +71,7 @@ async def ensure_slots(session: Session, members: Iterable[int], *, me: int, pri
         Slot(name=row[0] or "", active=row[1] == "t", reserved=row[2] == "t", lost=row[3] == "t")
         for row in rows
     ]
-    wanted = [application_name(member) for member in members if member != me]
+    wanted = [slot_name(member) for member in members if member != me]
     todo = plan(have, wanted, primary=primary)
     reserve = "true" if primary else "false"
     statements = [

@@ -24,7 +24,9 @@ from ramd.domain.model import (
     Settings,
     StartMode,
 )
+from ramd.domain.sync import SyncSettings
 from ramd.state import membership as members
+from ramd.state import sync
 from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
@@ -46,6 +48,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
 PRIORITY_MAX = members.PRIORITY_MAX
@@ -125,7 +128,7 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
         return f"the payload names node {reign.node_id} and epoch {reign.epoch}"
     if state.member(holder) is None:
         return f"node {holder} is not a member"
-    return _timeline_refusal(state, reign)
+    return _timeline_refusal(state, reign) or sync.grant_refusal(state, payload.sync, holder=holder)
 
 
 # --- grants ----------------------------------------------------------------------------------
@@ -149,6 +152,7 @@ def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
         reigns=(*state.reigns, reign)[-REIGNS_MAX:],
         timeline_high=max(state.timeline_high, reign.timeline),
         handover=None,
+        sync=sync.granted(state.sync, payload.sync),
         failover_count=state.failover_count + (1 if state.reigns else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
@@ -184,6 +188,13 @@ def _settings_refusal(settings: Settings) -> str:
         return f"maximum_lag_on_failover is not 0 to {LAG_BYTES_MAX}"
     if not 0 <= settings.startup_grace_ms <= GRACE_MS_MAX:
         return f"startup_grace_ms is not 0 to {GRACE_MS_MAX}"
+    if not 1 <= settings.num_sync_standbys <= SyncSettings.num_max:
+        return f"num_sync_standbys is not 1 to {SyncSettings.num_max}"
+    low, high = SyncSettings.timeout_ms_min, SyncSettings.timeout_ms_max
+    if not low <= settings.sync_replication_timeout_ms <= high:
+        return f"sync_replication_timeout_ms is not {low} to {high}"
+    if len(settings.sync_standby_names) > MEMBERS_MAX:
+        return f"sync_standby_names are more than {MEMBERS_MAX}"
     return ""
 
 
@@ -265,6 +276,7 @@ def _described(state: ClusterState, command: DescribeMember) -> tuple[Member, ..
             name=command.name,
             priority=command.priority,
             nofailover=command.nofailover,
+            nosync=command.nosync,
         )
         if member.node_id == command.node_id
         else member
@@ -312,6 +324,9 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
+    ChangeSync: sync.change_refusal,
+    SettleSync: sync.settle_refusal,
+    RelaxSync: sync.relax_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -329,4 +344,7 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
+    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
+    SettleSync: lambda state, _command: sync.settled(state),
+    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
 }

@@ -23,6 +23,7 @@ from ramd.domain.model import (
     Removal,
     Settings,
 )
+from ramd.domain.sync import SyncGrant
 from ramd.state.member_commands import (
     AdmitMember,
     DropMember,
@@ -31,6 +32,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -112,6 +114,7 @@ class DescribeMember:
     name: str
     priority: int
     nofailover: bool
+    nosync: bool = False
 
 
 Command: TypeAlias = (
@@ -130,6 +133,9 @@ Command: TypeAlias = (
     | RemoveMember
     | KeepMember
     | DropMember
+    | ChangeSync
+    | SettleSync
+    | RelaxSync
 )
 
 
@@ -142,6 +148,8 @@ class GrantPayload:
 
     reign: Reign
     record: DecisionRecord
+    sync: SyncGrant | None = None
+    """None: no set is recorded, and none begins."""
 
 
 _TAGS: dict[str, type[Command]] = {
@@ -160,6 +168,9 @@ _TAGS: dict[str, type[Command]] = {
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
+    "sync_change": ChangeSync,
+    "sync_settle": SettleSync,
+    "sync_relax": RelaxSync,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

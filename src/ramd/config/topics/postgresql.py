@@ -19,6 +19,8 @@ from ramd.config.keys import (
     Whole,
     Word,
     Words,
+    parse_name,
+    parse_switch,
 )
 
 METHOD_SYNONYMS = {"none": "trust", "scram": "scram-sha-256"}
@@ -29,6 +31,21 @@ def parse_method(value: object) -> object:
     if not isinstance(value, str):
         return value
     return METHOD_SYNONYMS.get(value.lower(), value.lower())
+
+
+def parse_mode(value: object) -> object:
+    """`auto`, or any word for true or false."""
+    if not isinstance(value, str) or value.lower() == "auto":
+        return value.lower() if isinstance(value, str) else value
+    return "on" if parse_switch(value) else "off"
+
+
+def parse_node_names(value: object) -> object:
+    """Text → tuple of names; `*` and nothing are every node."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    return () if names == ("*",) else tuple(str(parse_name(name)) for name in names)
 
 
 class PostgresqlKeys(Topic):
@@ -143,40 +160,48 @@ class SynchronousKeys(Topic):
     """Synchronous replication."""
 
     synchronous_replication: Annotated[
-        Switch,
+        Literal["auto", "on", "off"],
+        BeforeValidator(parse_mode),
         Key(
-            "A commit waits for replicas before it is acknowledged.",
-            availability=Availability.PLANNED,
+            "A commit waits for replicas before it is acknowledged; then no failover loses it.",
+            accepts="auto (if there are two replicas or more), on or true, off or false",
             cluster_wide=True,
             danger="Without it a failover may lose the last commits.",
         ),
-    ] = False
+    ] = "auto"
     sync_standby_names: Annotated[
-        str,
-        Field(max_length=1000),
-        Key("Replicas that may confirm a commit.", availability=Availability.PLANNED),
-    ] = ""
+        tuple[str, ...],
+        BeforeValidator(parse_node_names),
+        Field(max_length=9),
+        Key(
+            "Nodes that may confirm a commit.",
+            default_text="every replica that is not tagged `nosync`",
+            accepts="names of nodes, with commas between them, or `*`",
+            cluster_wide=True,
+        ),
+    ] = ()
     num_sync_standbys: Annotated[
         Whole,
         Field(ge=1, le=8),
-        Key("How many replicas must confirm.", availability=Availability.PLANNED),
+        Key("How many replicas must confirm.", cluster_wide=True),
     ] = 1
     sync_replication_timeout_ms: Annotated[
         Whole,
         Field(ge=100, le=3_600_000),
         Key(
-            "How long to wait for lost synchronous replicas before going on without them.",
+            "How long writes wait for lost synchronous replicas before they go on without them.",
             unit="milliseconds",
-            availability=Availability.PLANNED,
+            cluster_wide=True,
         ),
     ] = 10_000
     enforce_sync_standbys: Annotated[
         Switch,
         Key(
-            "Rather refuse writes than go on without synchronous replicas.",
-            availability=Availability.PLANNED,
+            "Rather let writes wait, however long, than go on with fewer replicas.",
+            cluster_wide=True,
         ),
     ] = False
+    nosync: Annotated[Switch, Key("Never wait for this node to confirm a commit.")] = False
 
 
 class BackupKeys(Topic):

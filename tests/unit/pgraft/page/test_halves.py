@@ -33,7 +33,7 @@ from tests.support.page_server import (
 
 UID, GID = os.geteuid(), os.getegid()
 KILLS = 60
-BOOLS = frozenset({"in_recovery", "receiving", "enforce", "fenced"})
+BOOLS = frozenset({"in_recovery", "receiving", "enforce", "fenced", "sync_defined"})
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_counts_are_the_words_of_their_block(page: Page) -> None:
     for number, field in enumerate(BY_NAME["COUNTS"].fields, 10):
         page.words[PLACES[field.name]] = number
     seen = counts(page)
-    assert [getattr(seen, field.name) for field in fields(seen)] == [10, 11, 12, 13, 14]
+    assert [getattr(seen, field.name) for field in fields(seen)] == [10, 11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize("word", [f.name for f in BY_NAME["PULSE"].fields])

@@ -12,6 +12,7 @@ from ramd.config.faults import InvalidConfigError
 from ramd.config.keys import Availability
 from ramd.config.load import load, load_text
 from ramd.config.model import KEYS, Config, all_fields, key_of
+from ramd.domain.sync import SyncMode
 
 BASE = "postgresql_data_dir = /srv/pg/data\n"
 
@@ -245,11 +246,6 @@ def test_levels_of_other_programs_map_onto_the_four(word: str, level: str) -> No
 OTHER_VALUES: dict[str, str] = {
     "connection_timeout": "7",
     "query_timeout": "60",
-    "synchronous_replication": "true",
-    "sync_standby_names": "node2",
-    "num_sync_standbys": "2",
-    "sync_replication_timeout_ms": "5000",
-    "enforce_sync_standbys": "true",
     "backup_tool": "pgbackrest",
     "backup_repository": "/var/lib/ramd/backups",
     "backup_retention_days": "14",
@@ -365,3 +361,19 @@ def test_a_readable_file_with_a_secret_is_warned_of(tmp_path: Path) -> None:
     assert "chmod 600" in warning
     file.chmod(0o600)
     assert load(file, {}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "mode"),
+    [("auto", "auto"), ("AUTO", "auto"), ("true", "on"), ("on", "on"), ("0", "off"), ("no", "off")],
+)
+def test_synchronous_replication_is_auto_or_a_truth_value(word: str, mode: str) -> None:
+    config = load_text(
+        f"postgresql_data_dir = /d\nsynchronous_replication = {word}\nsync_standby_names = b, c,\n",
+        {},
+    )
+    assert config.synchronous_replication == mode
+    assert config.settings().synchronous_replication is SyncMode(mode)
+    assert config.settings().sync_standby_names == ("b", "c")
+    everybody = load_text("postgresql_data_dir = /d\nsync_standby_names = *\n", {})
+    assert everybody.settings().sync_standby_names == ()

@@ -42,6 +42,7 @@ async def test_everything_survives_a_restart(tmp_path: Path) -> None:
         fork=FORK,
         unproven=Unproven.REWINDING,
         copy_made_unix_ms=1234,
+        copy=store.record.copy,
     )
     assert again.released_epoch == 5
     assert [p.name for p in tmp_path.iterdir()] == [FILE_NAME]

@@ -27,6 +27,7 @@ from ramd.domain.observation import (
     ServerRole,
     ServerState,
 )
+from ramd.domain.sync import Stream, SyncGrant, SyncMember, SyncRecord, SyncSeen, SyncSet
 from ramd.state.commands import (
     VERSION,
     CancelHandover,
@@ -54,6 +55,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from ramd.state.wire import (
     Beat,
     decode_beat,
@@ -68,6 +70,7 @@ from ramd.state.wire import (
 
 MEMBER = Member(node_id=1, name="n", hostname="h", postgresql_port=1, raft_port=2, http_port=3)
 RECORD = DecisionRecord(epoch=1, rule="r", action="a", reason="ü", details=("x", "y"))
+SET = SyncSet(members=(SyncMember(node_id=2, copy="2a"),), k=1)
 COMMANDS: tuple[Command, ...] = (
     InitCluster(cluster_id="c", cluster_name="n", members=(MEMBER,), settings=Settings()),
     RecordSystem(system_id="7"),
@@ -77,7 +80,6 @@ COMMANDS: tuple[Command, ...] = (
     RecordDecision(record=RECORD),
     Destroy(removal=Removal(remove_data=True)),
     ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
-    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True),
     InviteMember(
         invitation=Invitation(member=MEMBER, nonce="x", expires_unix_ms=9, replaces=2),
         at_unix_ms=5,
@@ -87,6 +89,10 @@ COMMANDS: tuple[Command, ...] = (
     RemoveMember(node_id=2, requested_by="ü"),
     KeepMember(node_id=2, reason="ü"),
     DropMember(node_id=2, at_unix_ms=5),
+    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True, nosync=True),
+    ChangeSync(epoch=2, generation=3, target=SET, primary_copy="c", record=RECORD),
+    SettleSync(epoch=2, generation=3),
+    RelaxSync(epoch=2, generation=3, record=RECORD),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)
@@ -101,7 +107,11 @@ SEEN = Observation(
     position=POSITION,
     streaming_replicas=(1, 3),
     lag_seconds=0.25,
-    sealed=SealReport(epoch=1, attempt=ATTEMPT, position=POSITION),
+    sealed=SealReport(epoch=1, attempt=ATTEMPT, position=POSITION, copy="2a"),
+    copy="2a",
+    sync=SyncSeen(
+        streams=(Stream(node_id=3, copy="3a", flushed=Lsn(7), counts=True),), generation=3
+    ),
 )
 
 
@@ -111,7 +121,8 @@ def test_a_command_survives_the_log(command: Command) -> None:
 
 
 def test_other_values_survive_the_wire() -> None:
-    payload = GrantPayload(reign=REIGN, record=RECORD)
+    sync = SyncGrant(target=SET, primary_copy="1a", after_loss=True)
+    payload = GrantPayload(reign=REIGN, record=RECORD, sync=sync)
     assert decode_grant_payload(encode_grant_payload(payload)) == payload
     assert decode_observation(encode_observation(SEEN)) == SEEN
     directive = Directive(epoch=1, attempt=ATTEMPT, sealed=True)
@@ -127,6 +138,7 @@ def test_other_values_survive_the_wire() -> None:
         reigns=(REIGN,),
         handover=Handover(epoch=1, target=2),
         decisions=(RECORD,),
+        sync=SyncRecord(generation=4, rules=(SyncSet(alone=True), SET), target=SET),
         applied_index=7,
     )
     assert decode_state(encode_state(state)) == state
