@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak fuzz pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -69,6 +69,9 @@ bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+sim-ha: setup ## try to break failover on a simulated cluster (SEED=n one run, MINUTES=m)
+	@$(BIN)/python -m tools.sim_ha $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 fuzz: setup ## damaged bytes at everything that reads from the peer port, for SECONDS= seconds
 	$(BIN)/python -m tools.fuzz_wire --seconds $(SECONDS) --seed $$RANDOM

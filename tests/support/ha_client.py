@@ -93,6 +93,7 @@ class Session:
         assert record is not None
         server.flush(count)
         if server.defined and record.end > server.released:
+            server.host.world.tally["commits that waited"] += 1
             server.waiters.append(Waiter(record.end, self._confirmed))
         else:
             self._confirmed()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ramd.domain.server import ControlState, Upstream
 from ramd.domain.sync import SyncConf
-from ramd.execute.local import LocalRecord
+from ramd.execute.local import LocalRecord, SealOrder
 from tests.support.ha_group import GroupDisk
 from tests.support.ha_process import Postmaster
 from tests.support.ha_time import Actor, HostClock
@@ -77,6 +77,8 @@ class Host:
         self.raft = GroupDisk()
         self.record = LocalRecord()
         """`local.json`."""
+        self.reported: SealOrder | None = None
+        """The seal under which a position was reported last."""
         self.server: Postmaster | None = None
         self.remains: Postmaster | None = None
         """A server that died and left sessions behind."""

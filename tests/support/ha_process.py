@@ -147,8 +147,11 @@ class Receiver:
         if server.receiver is self:
             server.receiver = None
         disk, rng = server.host.disk, server.host.world.rng
-        if rng.random() < 0.2 and len(disk.wal) == disk.flushed:
-            disk.torn = rng.choice((8, 4_000))
+        source = self.sender.server.host.disk if self.sender is not None else disk
+        count = len(disk.wal)
+        more = count == disk.flushed < source.flushed and source.holds(disk, count)
+        if more and rng.random() < 0.3:
+            disk.torn = rng.randrange(source.wal[count].end - disk.end)
 
 
 class Postmaster:
@@ -266,7 +269,6 @@ class Postmaster:
         member = SyncMember(node_id=host.node_id, copy=self.copy)
         receiver.sender = sender = WalSender(server, receiver, member)
         server.senders.append(sender)
-        world.watch.attached(host, source)
         server.actor.call(sender.tick)
 
     def free_slot(self, receiver: Postmaster) -> bool:
@@ -366,6 +368,7 @@ class Postmaster:
         self.recovered_to = disk.end
         for sender in list(self.senders):
             sender.end()
+        world.tally["promotions"] += 1
         world.watch.promoted(self.host)
 
     def crash_cycle(self) -> None:

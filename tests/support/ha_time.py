@@ -51,7 +51,6 @@ class Actor:
     def kill(self) -> None:
         """Nothing of it runs any more."""
         self.dead = True
-        self.held.clear()
 
     def freeze(self) -> None:
         self.frozen += 1
@@ -85,9 +84,9 @@ class _Timer(events.TimerHandle):
 def _may_run(handle: events.Handle, actor: Actor | None) -> bool:
     if actor is None or HaLoop.over:
         return True
-    if actor.dead:
-        return False
-    if actor.frozen:
+    if actor.dead or actor.frozen:
+        if not actor.held:
+            handle._loop.holding.append(actor)  # type: ignore[attr-defined]
         actor.held.append(handle)
         return False
     return True
@@ -103,6 +102,8 @@ class HaLoop(VirtualTimeLoop):
         super().__init__()
         HaLoop.over = False
         self.failure: BaseException | None = None
+        self.holding: list[Actor] = []
+        """Actors with callbacks that could not run."""
         self.set_exception_handler(self._unhandled)
 
     def _call_soon(self, callback: Any, args: Any, context: Any) -> events.Handle:
@@ -148,11 +149,15 @@ def run_on(main: Coroutine[Any, Any, Any]) -> Any:
         return loop.run_until_complete(main)
     finally:
         HaLoop.over = True
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=60.0))
+        for actor in loop.holding:
+            loop.resume(actor.held)
+            actor.held = []
+        for _ in range(20):  # what was already unwinding may take a second word
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=1.0))
         loop.close()
 
 

@@ -24,13 +24,14 @@ from tests.support.ha_group import Casts, GroupNode
 from tests.support.ha_host import Host
 from tests.support.ha_net import HaNetwork
 from tests.support.ha_process import Postmaster
-from tests.support.ha_time import ACTOR, HaLoop, HostClock
+from tests.support.ha_time import ACTOR, Actor, HaLoop, HostClock
 from tests.support.ha_wal import Record
 
 if TYPE_CHECKING:
     from tests.simulation_ha.checkers.base import Checker
 
 TRACE_LINES = 60
+_NOBODY = Actor("nobody 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,8 @@ class World:
         self.on_call: list[Callable[[Host, str], None]] = []
         self.on_ack: list[Callable[[Postmaster, Record], None]] = []
         self._granted = 0
+        self.remade: set[int] = set()
+        """Nodes whose copy of the data was lost in this run."""
         begun_s = asyncio.get_running_loop().time()
         self.hosts = {
             n: Host(n, self, HostClock(begun_s - self.rng.uniform(10, 900), self._ppm()))
@@ -172,7 +175,12 @@ class World:
             self.tally[f"transition {event.situation} {event.goal}"] += 1
         elif name == "Decided":
             self.tally[f"rule {event.rule}"] += 1
-        if name not in ("TransitionStarted",):
+        elif name == "SyncProposed":
+            self.tally["sync changes"] += 1
+        elif name == "PositionSealed":
+            host = self.hosts[int((ACTOR.get() or _NOBODY).name.split()[-1])]
+            host.reported = host.record.seal
+        if name != "TransitionStarted":
             self.note(event.message())
 
     def timeline_of(self, host: Host, asked: int) -> int:

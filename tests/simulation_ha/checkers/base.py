@@ -56,13 +56,6 @@ class Received(NamedTuple):
     disk: Directory
 
 
-class Attached(NamedTuple):
-    """A replica streams from `source`."""
-
-    host: Host
-    source: Host
-
-
 class Jammed(NamedTuple):
     """A replica asks for WAL that is not the continuation of its own, and nobody notices."""
 

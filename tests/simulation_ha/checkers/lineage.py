@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.simulation_ha.checkers.base import (
-    Attached,
     Broken,
     Checker,
     Handler,
@@ -16,15 +15,7 @@ from tests.simulation_ha.checkers.base import (
 
 class Lineage(Checker):
     def handlers(self) -> Mapping[type, Handler]:
-        return {Jammed: self._jammed, Received: self._received, Attached: self._attached}
-
-    def _attached(self, event: Attached) -> None:
-        daemon = event.host.daemon
-        if daemon is None:
-            return
-        sealed = event.host.record.seal
-        if sealed is not None:
-            raise Broken(f"H2: node {event.host.node_id} streams under the seal {sealed.attempt}")
+        return {Jammed: self._jammed, Received: self._received}
 
     def _jammed(self, event: Jammed) -> None:
         raise Broken(
@@ -33,6 +24,11 @@ class Lineage(Checker):
         )
 
     def _received(self, event: Received) -> None:
+        host = event.host
+        if host.reported is not None and host.reported == host.record.seal:
+            raise Broken(
+                f"H2: node {host.node_id} takes WAL after it reported under {host.reported}"
+            )
         wal = event.disk.wal
         if len(wal) > 1 and wal[-1].end <= wal[-2].end:
             raise Broken(f"S6: WAL of node {event.host.node_id} runs backwards")

@@ -14,16 +14,14 @@ ANY = 1 << 62
 
 
 class NoLostCommit(Checker):
-    """Every acknowledged write is looked for on each server that becomes primary.
-
-    `lost`: what decisions of asynchronous clusters said might go, and did.
-    """
+    """Every acknowledged write is looked for on each server that becomes primary."""
 
     def __init__(self, hosts: Mapping[int, object]) -> None:
         super().__init__(hosts)  # type: ignore[arg-type]
         self.acked: dict[int, Record] = {}
-        self.lost = 0
-        self._allowed: dict[int, tuple[int, str]] = {}
+        self._allowed: list[tuple[int, str]] = []
+        """Up to which LSN writes may be lost (0: none) and the decision, of each grant since the
+        last that ended in a promotion."""
 
     def handlers(self) -> Mapping[type, Handler]:
         return {Acked: self._acked, Granted: self._granted, Promoted: self._promoted}
@@ -41,22 +39,25 @@ class NoLostCommit(Checker):
         if guarded or "loses nothing" in record.reason or "restart of" in record.reason:
             allowed = 0
         else:
-            allowed = int(found[1]) if found else ANY
-        self._allowed[event.epoch] = (allowed, record.reason)
+            # Counted from what was reported, which may end within a record.
+            end = event.payload.reign.seal_lsn or 0
+            allowed = end + int(found[1]) if found else ANY
+        self._allowed.append((allowed, record.reason))
 
     def _promoted(self, event: Promoted) -> None:
         disk, epoch = event.host.disk, event.host.record.opened_epoch
-        allowed, reason = self._allowed.get(epoch, (ANY, ""))
+        allowed, reason = max(self._allowed)
+        self._allowed.clear()
         there = {record.uid for record in disk.wal if record.uid}
         fork = disk.history[-1][1]
         gone = [r for uid, r in self.acked.items() if uid not in there]
-        bad = [r for r in gone if r.end > fork + allowed or not allowed]
+        bad = [r for r in gone if r.end > allowed]
         if bad:
             raise Broken(
                 f"S4: node {event.host.node_id}, primary of epoch {epoch}, lacks {len(bad)}"
                 f" acknowledged writes, the first is {bad[0].uid} at {bad[0].end}, its fork is at"
                 f" {fork}; the decision: {reason}"
             )
-        self.lost += len(gone)
+        event.host.world.tally["writes lost as said"] += len(gone)
         for record in gone:
             del self.acked[record.uid]

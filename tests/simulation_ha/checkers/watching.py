@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation_ha.checkers.base import (
-    Attached,
     Jammed,
     Promoted,
     Published,
@@ -37,9 +36,6 @@ class Watching:
 
     def received(self, host: Host, disk: Directory) -> None:
         self.emit(Received(host, disk))
-
-    def attached(self, host: Host, source: Host) -> None:
-        self.emit(Attached(host, source))
 
     def jammed(self, host: Host, source: Host) -> None:
         self.emit(Jammed(host, source))

@@ -1,0 +1,325 @@
+"""What goes wrong in a simulated cluster, drawn from its seed.
+
+Each fault heals by itself or with the end of the storm. Start reading at `Storm.run`; the menu is
+`MENU`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ramd.domain.model import Handover, Settings
+from ramd.domain.observation import DataKind
+from ramd.domain.sync import SyncMode
+from ramd.state.commands import ChangeSettings, RequestHandover
+from tests.support.ha_host import Host
+from tests.support.ha_net import ALL, GROUP, WAL
+from tests.support.ha_process import Postmaster
+from tests.support.ha_time import Actor
+from tests.support.ha_wal import Directory, Record
+from tests.support.ha_world import World
+
+PAUSE_S = (0.05, 0.3, 1.0, 3.0)
+LONG_S = (0.3, 1.0, 2.5, 4.0, 7.0, 15.0)
+
+
+class Storm:
+    """The faults of one run."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.frozen: list[Actor] = []
+
+    async def run(self) -> None:
+        """One fault after another, often several at once, for `storm_s` of the plan."""
+        world, loop = self.world, asyncio.get_running_loop()
+        menu = self.rng.sample(sorted(MENU), self.rng.randint(3, len(MENU)))
+        until_s = loop.time() + world.plan.storm_s
+        while loop.time() < until_s:
+            name = self.rng.choice(menu)
+            if MENU[name](self):
+                world.tally[f"fault {name}"] += 1
+                world.note(f"fault {name}")
+            await world.pass_s(self.rng.choice(PAUSE_S) * self.rng.uniform(0.5, 1.5))
+
+    def calm(self) -> None:
+        """Everything that a person could repair is repaired."""
+        world = self.world
+        world.on_call.clear()
+        world.on_ack.clear()
+        world.network.heal()
+        world.flaws.clear()
+        for actor in self.frozen:
+            while actor.frozen:
+                actor.thaw()
+        self.frozen.clear()
+        for node_id, host in world.hosts.items():
+            host.slow.clear()
+            world.boot(node_id)
+        world.note("calm")
+
+    # --- whom and how long -------------------------------------------------------------------
+
+    def any_host(self) -> Host:
+        """A host: often the one that matters."""
+        special = self.rng.random()
+        if special < 0.4 and (primary := self.world.primary()) is not None:
+            return primary
+        if special < 0.6 and (coordinator := self.world.coordinator()) is not None:
+            return coordinator
+        return self.world.hosts[self.rng.choice(self.world.plan.founders)]
+
+    def after(self, seconds: tuple[float, ...], action: Callable[[], object]) -> None:
+        delay_s = self.rng.choice(seconds) * self.rng.uniform(0.5, 1.5)
+        asyncio.get_running_loop().call_later(delay_s, action)
+
+    def freeze(self, actors: list[Actor]) -> None:
+        for actor in actors:
+            actor.freeze()
+        self.frozen += actors
+
+        def thaw() -> None:
+            for actor in actors:
+                if actor.frozen and actor in self.frozen:
+                    actor.thaw()
+
+        self.after(LONG_S, thaw)
+
+    # --- servers -----------------------------------------------------------------------------
+
+    def server_crash(self) -> bool:
+        host = self.any_host()
+        if host.server is None:
+            return False
+        host.crash_server()
+        return True
+
+    def backend_crash(self) -> bool:
+        host = self.any_host()
+        if host.server is None or not host.server.answers:
+            return False
+        host.server.crash_cycle()
+        return True
+
+    def server_hangs(self) -> bool:
+        host = self.any_host()
+        if host.server is None:
+            return False
+        self.freeze([host.server.actor, host.server.backends])
+        return True
+
+    def flaky_calls(self) -> bool:
+        what = self.rng.choice(("start", "promote", "clone"))
+        self.world.flaws[(self.any_host().node_id, what)] += self.rng.randint(1, 4)
+        return True
+
+    def slowness(self) -> bool:
+        host, what = self.any_host(), self.rng.choice(("replay", "reload", "fsync"))
+        host.slow[what] = self.rng.choice((0.05, 0.5, 3.0)) if what != "fsync" else 0.05
+        self.after(LONG_S, lambda: host.slow.pop(what, None))
+        return True
+
+    # --- daemons and hosts -------------------------------------------------------------------
+
+    def daemon_killed(self) -> bool:
+        return self._kill(self.any_host())
+
+    def _kill(self, host: Host) -> bool:
+        if host.daemon is None:
+            return False
+        host.daemon.kill()
+        self.after(PAUSE_S, lambda: self._again(host))
+        return True
+
+    def _again(self, host: Host) -> None:
+        if host.daemon is None and not host.lost:
+            self.world.boot(host.node_id)
+
+    def daemon_killed_at_a_step(self) -> bool:
+        """At the next call of some kind on some server, its daemon or the coordinator dies."""
+        steps, world = self.rng.randint(1, 12), self.world
+        whose = self.rng.choice(("own", "coordinator"))
+
+        def strike(host: Host, name: str) -> None:
+            nonlocal steps
+            steps -= name not in ("probe", "sync_facts")
+            if steps > 0:
+                return
+            world.on_call.remove(strike)
+            victim = host if whose == "own" else world.coordinator()
+            if victim is not None:
+                # Not within the call: a dead process is not to go on to its next await.
+                asyncio.get_running_loop().call_soon(self._kill, victim)
+
+        world.on_call.append(strike)
+        return True
+
+    def server_crash_at_an_ack(self) -> bool:
+        """Right after an acknowledgement, before replicas can have more."""
+        world = self.world
+
+        def strike(server: Postmaster, record: Record) -> None:
+            world.on_ack.remove(strike)
+            host = server.host
+            if host.server is server:
+                action = self.rng.choice((host.crash_server, host.power_off))
+                action()
+                self.after(LONG_S, lambda: world.boot(host.node_id))
+
+        world.on_ack.append(strike)
+        return True
+
+    def daemon_frozen(self) -> bool:
+        host = self.any_host()
+        if host.daemon is None or host.daemon.actor.frozen:
+            return False
+        self.freeze([host.daemon.actor])
+        return True
+
+    def node_frozen(self) -> bool:
+        host = self.any_host()
+        if host.daemon is None or host.daemon.actor.frozen:
+            return False
+        self.freeze(host.actors())
+        return True
+
+    def host_lost(self) -> bool:
+        host = self.any_host()
+        if host.lost:
+            return False
+        host.power_off()
+        self.after(LONG_S, lambda: self.world.boot(host.node_id))
+        return True
+
+    def cold_start(self) -> bool:
+        for host in self.world.hosts.values():
+            if not host.lost:
+                host.power_off()
+            self.after(PAUSE_S, lambda node_id=host.node_id: self.world.boot(node_id))
+        return True
+
+    def coordinator_moves(self) -> bool:
+        coordinator = self.world.coordinator()
+        if coordinator is None or coordinator.daemon is None:
+            return False
+        to = self.rng.choice([n for n in self.world.plan.founders if n != coordinator.node_id])
+        coordinator.daemon.actor.call(_quietly, coordinator.daemon.link.transfer, to)
+        return True
+
+    # --- the network -------------------------------------------------------------------------
+
+    def partition(self) -> bool:
+        one, kind = self.any_host().node_id, self.rng.choice((ALL, ALL, GROUP, WAL))
+        others = [n for n in self.world.plan.founders if n != one]
+        some = self.rng.sample(others, self.rng.randint(1, len(others)))
+        way = self.rng.choice(("both", "both", "in", "out"))
+        cuts = {(one, n, kind) for n in some if way != "in"}
+        cuts |= {(n, one, kind) for n in some if way != "out"}
+        self.world.network.cuts |= cuts
+        self.after(LONG_S, lambda: self.world.network.cuts.difference_update(cuts))
+        return True
+
+    def slow_link(self) -> bool:
+        one, slow = self.any_host().node_id, self.world.network.slow
+        slow[one] = self.rng.choice((0.02, 0.1, 0.4))
+        self.after(LONG_S, lambda: slow.pop(one, None))
+        return True
+
+    # --- data and people ---------------------------------------------------------------------
+
+    def replica_disk_lost(self) -> bool:
+        """Only of one that is not needed: the others stream, and the record says so."""
+        world = self.world
+        if world.settled() or world.plan.size - len(world.remade) < 2:
+            return False
+        host = self.any_host()
+        if host is world.primary() or host.server is None or host.node_id in world.remade:
+            return False
+        host.crash_server()
+        host.kill_remains()
+        world.remade.add(host.node_id)
+        if self.rng.random() < 0.7:
+            host.disk = Directory()
+        else:  # somebody restores a copy of another node's directory
+            source = self.rng.choice([h for h in world.hosts.values() if h is not host])
+            if source.disk.kind is DataKind.CLUSTER:
+                host.disk = replace(source.disk.copy_of(), tie=world.new_tie())
+        return True
+
+    def handover(self) -> bool:
+        state = self.world.state()
+        primary = self.world.primary()
+        if state.reign is None or primary is None:
+            return False
+        target = self.rng.choice([None, *self.world.plan.founders])
+        if target == state.reign.node_id:
+            target = None
+        wanted = Handover(epoch=state.epoch, target=target, requested_by="storm")
+        return self._order(RequestHandover(handover=wanted))
+
+    def settings(self) -> bool:
+        state = self.world.state()
+        return state.formed and self._order(
+            ChangeSettings(settings=drawn_settings(self.world, state.settings))
+        )
+
+    def _order(self, command: Any) -> bool:
+        host = self.any_host()
+        if host.daemon is None:
+            return False
+        host.daemon.actor.call(host.daemon.propose, command)
+        return True
+
+
+def drawn_settings(world: World, before: Settings) -> Settings:
+    """Other settings of synchronous replication and of failover."""
+    rng = world.rng
+    return replace(
+        before,
+        auto_failover_enabled=rng.random() < 0.85,
+        maximum_lag_on_failover=rng.choice((0, 0, 0, 1_000_000)),
+        synchronous_replication=rng.choice(
+            (SyncMode.AUTO, SyncMode.ON, SyncMode.ON, SyncMode.OFF)
+        ),
+        num_sync_standbys=rng.choice((1, 1, 2)),
+        enforce_sync_standbys=rng.random() < 0.5,
+        sync_replication_timeout_ms=rng.choice((500, 2_000, 10_000)),
+    )
+
+
+def _quietly(action: Callable[..., object], *args: object) -> None:
+    try:
+        action(*args)
+    except Exception as refused:  # noqa: BLE001 - a refusal is an answer, too
+        del refused
+
+
+MENU: dict[str, Callable[[Storm], bool]] = {
+    name: getattr(Storm, name)
+    for name in (
+        "server_crash",
+        "backend_crash",
+        "server_hangs",
+        "flaky_calls",
+        "slowness",
+        "daemon_killed",
+        "daemon_killed_at_a_step",
+        "server_crash_at_an_ack",
+        "daemon_frozen",
+        "node_frozen",
+        "host_lost",
+        "cold_start",
+        "coordinator_moves",
+        "partition",
+        "slow_link",
+        "replica_disk_lost",
+        "handover",
+        "settings",
+    )
+}
+"""Everything that can go wrong."""
+
