@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tests.support.ha_world import World
 
 
+STUCK = 1e6
+"""Seconds: it does not come to an end."""
+
+
 @dataclass(slots=True)
 class Page:
     """What server and daemon tell each other; in memory, so a reboot takes it away."""
@@ -93,6 +97,10 @@ class Host:
     def fsync_s(self) -> float:
         return self.world.rng.uniform(0.0005, 0.004) + self._slow("fsync")
 
+    def flush_s(self) -> float:
+        """Of WAL that was received."""
+        return self.fsync_s() + self._slow("flush")
+
     def replay_s(self) -> float:
         return self.world.rng.uniform(0.0, 0.01) + self._slow("replay")
 
@@ -101,6 +109,8 @@ class Host:
 
     def _slow(self, what: str) -> float:
         most = self.slow.get(what, 0.0)
+        if most == STUCK:
+            return STUCK
         return self.world.rng.uniform(0.0, most) if most else 0.0
 
     # --- the server ----------------------------------------------------------------------------
@@ -115,8 +125,9 @@ class Host:
             self.page.begin(server.pid)
         return server
 
-    def end_server(self, *, clean: bool) -> None:
-        """Every process of it ends. Unclean: what was in memory is lost."""
+    def end_server(self, *, clean: bool, tell: bool = True) -> None:
+        """Every process of it ends. Unclean: what was in memory is lost. `tell`: its connections
+        are closed by the kernel."""
         server = self.server
         assert server is not None
         server.backends.kill()
@@ -126,16 +137,18 @@ class Host:
             self.disk.control = states[primary]
             self.disk.restart = self.disk.flushed if primary else server.replayed
         self.disk.lose_unflushed()
-        self._gone(server)
+        self._gone(server, tell=tell)
 
     def crash_server(self) -> None:
         """SIGKILL of the postmaster: sessions go on until somebody kills them."""
         server = self.server
         if server is not None:
             self.remains = server
-            self._gone(server)
+            self._gone(server, tell=True)
 
-    def _gone(self, server: Postmaster) -> None:
+    def _gone(self, server: Postmaster, *, tell: bool) -> None:
+        for sender in list(server.senders) if tell else ():
+            sender.end()
         server.actor.kill()
         self.server = None
         if server.receiver is not None:
@@ -164,7 +177,7 @@ class Host:
             self.daemon.kill()
         self.kill_remains()
         if self.server is not None:
-            self.end_server(clean=False)
+            self.end_server(clean=False, tell=False)
         self.page = Page()
         self.note = Note()
         self.lost = True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ramd.domain.sync import SyncConf, SyncMember
 from tests.support.ha_net import WAL
 from tests.support.ha_time import Actor
-from tests.support.ha_wal import Record, cannot_stream, history_to
+from tests.support.ha_wal import ENDLESS, Record, cannot_stream, history_to
 
 if TYPE_CHECKING:
     from tests.support.ha_host import Host
@@ -120,7 +120,7 @@ class Receiver:
         disk.torn = 0
         if fresh:
             host.world.watch.received(host, disk)
-        self.server.actor.later(host.fsync_s(), self._flushed, len(disk.wal))
+        self.server.actor.later(host.flush_s(), self._flushed, len(disk.wal))
 
     def _flushed(self, count: int) -> None:
         server, disk = self.server, self.server.host.disk
@@ -146,12 +146,23 @@ class Receiver:
         server = self.server
         if server.receiver is self:
             server.receiver = None
+        self._flush_the_rest()
         disk, rng = server.host.disk, server.host.world.rng
         source = self.sender.server.host.disk if self.sender is not None else disk
         count = len(disk.wal)
         more = count == disk.flushed < source.flushed and source.holds(disk, count)
         if more and rng.random() < 0.3:
             disk.torn = rng.randrange(source.wal[count].end - disk.end)
+
+
+    def _flush_the_rest(self) -> None:
+        """A receiver flushes what it has written before it ends, unless the disk hangs."""
+        disk = self.server.host.disk
+        if self.server.host.flush_s() > TIMEOUT_S:
+            del disk.wal[disk.flushed :]
+        disk.flushed = len(disk.wal)
+        self.server.streamed = True
+        self.server.replay_soon()
 
 
 class Postmaster:
@@ -382,6 +393,7 @@ class Postmaster:
         self.waiters.clear()
         self.released = 0
         self.accepting = False
+        self.recovered_to = ENDLESS
         disk = self.host.disk
         disk.lose_unflushed()
         self.replayed = min(disk.restart, disk.flushed)

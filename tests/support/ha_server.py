@@ -175,7 +175,10 @@ class SimServer(Server):
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position")
         server, disk = self.must_run(), self.host.disk
-        if server.primary or not server.answers or server.upstream or server.receiver:
+        attached = server.upstream is not None or server.receiver is not None
+        if server.primary or not server.answers:
+            return None
+        if attached and self.host.world.seals_detached:
             return None
         if not self.host.world.replays_first:
             return position_of(server)

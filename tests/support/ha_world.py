@@ -88,8 +88,10 @@ class World:
         self.replays_first = True
         self.kills_remains = True
         self.numbers_timelines = True
+        self.seals_detached = True
         self.flaws: Counter[tuple[int, str]] = Counter()
         self.on_call: list[Callable[[Host, str], None]] = []
+        self.on_apply: list[Callable[[ClusterState], None]] = []
         self.on_ack: list[Callable[[Postmaster, Record], None]] = []
         self._granted = 0
         self.remade: set[int] = set()
@@ -153,6 +155,8 @@ class World:
 
     def applied(self, entry: Entry, before: ClusterState) -> None:
         """A member has applied an entry; the first to do so tells the checkers of a grant."""
+        for hook in list(self.on_apply):
+            hook(self.state())
         grant = entry.grant
         if entry.kind is not EntryKind.GRANT or grant is None or grant.epoch <= self._granted:
             return

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.simulation_ha.checkers.base import Acked, Broken, Checker, Handler, Published
+from tests.simulation_ha.checkers.base import (
+    Acked,
+    Broken,
+    Checker,
+    Handler,
+    Promoted,
+    Published,
+)
 
 
 class LeasedAcks(Checker):
@@ -14,9 +21,10 @@ class LeasedAcks(Checker):
     """Highest epoch that any server was opened to clients for."""
 
     def handlers(self) -> Mapping[type, Handler]:
-        return {Published: self._published, Acked: self._acked}
+        opened = self._opened
+        return {Published: opened, Promoted: opened, Acked: self._acked}
 
-    def _published(self, event: Published) -> None:
+    def _opened(self, event: Published | Promoted) -> None:
         self.newest = max(self.newest, event.host.record.opened_epoch)
 
     def _acked(self, event: Acked) -> None:

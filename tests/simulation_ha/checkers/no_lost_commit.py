@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ramd.domain.model import StartMode
 from tests.simulation_ha.checkers.base import Acked, Broken, Checker, Granted, Handler, Promoted
 from tests.support.ha_wal import Record
+
+if TYPE_CHECKING:
+    from tests.support.ha_host import Host
 
 BYTES = re.compile(r"loses (\d+) bytes$")
 ANY = 1 << 62
@@ -16,8 +20,8 @@ ANY = 1 << 62
 class NoLostCommit(Checker):
     """Every acknowledged write is looked for on each server that becomes primary."""
 
-    def __init__(self, hosts: Mapping[int, object]) -> None:
-        super().__init__(hosts)  # type: ignore[arg-type]
+    def __init__(self, hosts: Mapping[int, Host]) -> None:
+        super().__init__(hosts)
         self.acked: dict[int, Record] = {}
         self._allowed: list[tuple[int, str]] = []
         """Up to which LSN writes may be lost (0: none) and the decision, of each grant since the

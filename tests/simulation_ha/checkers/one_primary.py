@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tests.simulation_ha.checkers.base import Broken, Checker, Handler, Promoted, Started
 
+if TYPE_CHECKING:
+    from tests.support.ha_host import Host
+
 
 class OnePrimary(Checker):
-    def __init__(self, hosts: Mapping[int, object]) -> None:
-        super().__init__(hosts)  # type: ignore[arg-type]
+    def __init__(self, hosts: Mapping[int, Host]) -> None:
+        super().__init__(hosts)
         self._holders: dict[int, int] = {}
         self._timelines: dict[int, int] = {}
 
