@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak fuzz pins clean sim-ha
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak sim mutants fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -69,6 +69,14 @@ bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root
 
 soak: setup ## random faults for MINUTES= minutes
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit (docs/simulation.md)
+	$(BIN)/python -m tools.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) \
+	  $(if $(WAL),--wal $(WAL)) $(if $(CHAOS),--chaos $(CHAOS))
+
+mutants: setup ## put known bugs into pgraft, one at a time: the simulation must notice each
+	$(BIN)/python -m tools.mutants $(MUTANT)
 
 sim-ha: setup ## try to break failover on a simulated cluster (SEED=n one run, MINUTES=m)
 	@$(BIN)/python -m tools.sim_ha $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))

@@ -1,47 +1,93 @@
-"""Run seeds of the Raft simulation: `python -m tools.sim --seed N --runs K`.
+"""Try to break the consensus: seeds of the simulation on all cores (docs/simulation.md).
 
-Prints what each run came to; exits 1 at the first seed that breaks a property, with the command
-that replays it.
+`make sim SEED=7` runs one seed, `make sim MINUTES=30` as many as fit, from a first seed that the
+clock chooses. Exits 1 when a property broke, with the command that does the same once more.
 """
 
 import argparse
+import itertools
+import os
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.support.raft_group import RunFailed, run_seed  # noqa: E402 - needs the path above
+from tests.support.raft_runner import Task, Totals, run_many, run_task  # noqa: E402 - needs the path
+
+HEADLINES = (
+    ("elections", "elections"),
+    ("configurations", "configuration changes"),
+    ("crashes", "crashes"),
+    ("commits", "commits"),
+    ("snapshots installed", "snapshots installed"),
+    ("disks lost", "disks lost"),
+    ("grants", "grants"),
+    ("reads", "linearizable reads"),
+    ("operations", "operations searched for an order"),
+)
+
+
+def options(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="first seed; without --runs and --minutes the one")
+    parser.add_argument("--runs", type=int, help="how many seeds, counting up")
+    parser.add_argument("--minutes", type=float, help="as many seeds as can be begun in this time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--wal", type=int, choices=(0, 1), help="1: the log's real code; else drawn"
+    )
+    parser.add_argument("--chaos", type=int, help="length of the storm in election timeouts")
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the seeds; 0 if all properties held."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="first seed")
-    parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up")
-    parser.add_argument("--quiet", action="store_true", help="only the totals")
-    parser.add_argument("--wal", action="store_true", help="run the real log's code on torn disks")
-    options = parser.parse_args(argv)
-    totals: Counter[str] = Counter()
-    started = time.monotonic()
-    for seed in range(options.seed, options.seed + options.runs):
-        try:
-            outcome = run_seed(seed, wal=options.wal)
-        except RunFailed as failure:
-            print(f"seed {seed}: {failure}")
-            return 1
-        totals.update(outcome.counts)
-        if not options.quiet:
-            print(f"seed {seed}: {_line(outcome.counts)}")
-    seconds = time.monotonic() - started
-    print(f"{options.runs} runs in {seconds:.1f} s: {_line(totals)}")
-    return 0
+    chosen = options(argv)
+    minutes, runs = chosen.minutes, chosen.runs
+    if minutes is None and runs is None:
+        minutes, runs = (1.0, None) if chosen.seed is None else (None, 1)
+    first = chosen.seed if chosen.seed is not None else int(time.time())
+    wal = None if chosen.wal is None else bool(chosen.wal)
+    seeds: Iterator[int] = (
+        itertools.count(first) if runs is None else iter(range(first, first + runs))
+    )
+    tasks = (Task(seed=seed, wal=wal, chaos=chosen.chaos) for seed in seeds)
+    totals, failures, started = Totals(), 0, time.monotonic()
+
+    def more() -> bool:
+        return not failures and (minutes is None or time.monotonic() - started < 60 * minutes)
+
+    results = map(run_task, tasks) if runs == 1 else run_many(tasks, chosen.jobs, more)
+    for result in results:
+        if result.failure:
+            failures += 1
+            print(f"seed {result.seed}: {result.failure}", flush=True)
+        else:
+            totals.add(result)
+            if sys.stdout.isatty() and totals.runs % 10 == 0:
+                print(f"{totals.runs} seeds", end="\r", flush=True)
+    _report(totals, first, time.monotonic() - started, everything=runs == 1)
+    return int(bool(failures))
 
 
-def _line(counts: dict[str, int]) -> str:
-    return " ".join(f"{name}={count}" for name, count in sorted(counts.items()))
+def _report(totals: Totals, first: int, seconds: float, *, everything: bool) -> None:
+    print(
+        f"{totals.runs} seeds from {first} on in {seconds:.0f} s, "
+        f"{totals.counts['simulated ms'] / 3_600_000:.2f} simulated hours, nothing broken in them"
+    )
+    per_minute = 60 / totals.cpu_s if totals.cpu_s else 0.0
+    for name, title in HEADLINES:
+        count = totals.counts[name]
+        print(f"{count:>12,} {title} ({count * per_minute:,.0f} per core and minute)")
+    shown = {name for name, _ in HEADLINES}
+    rest = sorted(totals.counts.items()) if everything else ()
+    for name, count in rest:
+        if name not in shown:
+            print(f"{count:>12,} {name}")
 
 
 if __name__ == "__main__":

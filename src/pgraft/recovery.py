@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pgraft.core.applied import Applied
-from pgraft.core.limits import SNAPSHOT_BYTES_MAX
+from pgraft.core.limits import REMOVED_MAX, SNAPSHOT_BYTES_MAX
 from pgraft.core.types import HardState, Index, NodeId, Snapshot, Term
 from pgraft.identity import FoundingMember, FoundingRecord, Identity, Stage
 from pgraft.node.shell import Hooks, owner_of
@@ -107,6 +107,7 @@ def _recover(directory: Path, old: Identity, *, address: str, hooks: Hooks, stam
     log.close()
     identity = _alone(old, address)
     taken = _everything(recovery, identity, hooks)
+    taken = replace(taken, config=replace(taken.config, removed=_given_up(old, recovery)))
     _make(directory, identity, taken, recovery.hard_state)
     aside = _aside(directory, stamp)
     _rename(directory, aside)
@@ -119,6 +120,16 @@ def _recover(directory: Path, old: Identity, *, address: str, hooks: Hooks, stam
         uncommitted=taken.index - recovery.hard_state.commit,
         epoch=taken.lease.grant.epoch if taken.lease.grant is not None else 0,
     )
+
+
+def _given_up(old: Identity, recovery: Recovery) -> tuple[str, ...]:
+    """The uuids of every member of the old group: whoever comes back is told that it is none."""
+    assert old.record is not None
+    config = old.record.config() if recovery.snapshot is None else recovery.snapshot.config
+    for entry in recovery.entries:
+        config = entry.config or config
+    uuids = (*config.removed, *(peer.uuid for peer in config.peers))
+    return tuple(dict.fromkeys(uuids))[-REMOVED_MAX:]
 
 
 def _alone(old: Identity, address: str) -> Identity:

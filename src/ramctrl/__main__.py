@@ -1,7 +1,7 @@
 """`ramctrl`: the tree of commands, the global options, and the exit codes.
 
-Start reading at `main`. Groups are in `cluster`, `nodes` and `pgraft`; short and older
-spellings are aliases of the same functions, here and only here.
+Start reading at `main`. Each group is in the module of its name; short and older spellings are
+aliases of the same functions, here and only here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, members, nodes, output, pgraft
+from ramctrl import cluster, members, nodes, output, pgraft, quorum, replication
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -33,13 +33,16 @@ app = typer.Typer(
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(nodes.app, name="node", hidden=True)
+app.add_typer(quorum.app, name="quorum")
 app.add_typer(pgraft.app, name="pgraft")
+app.add_typer(replication.app, name="replication")
 
 shown = typer.Typer(no_args_is_help=True, help="Other spellings.")
 app.add_typer(shown, name="show", hidden=True)
 shown.command("cluster")(cluster.status)
 shown.command("status")(cluster.status)
 shown.command("nodes")(nodes.list_nodes)
+shown.command("replication")(replication.status)
 replica = typer.Typer(no_args_is_help=True, help="Other spellings.")
 app.add_typer(replica, name="replica", hidden=True)
 replica.command("add")(members.add)
@@ -63,10 +66,14 @@ def root(
         int | None, typer.Option(min=1, max=65535, help="Its http_port. (default 8008)")
     ] = None,
     api_url: Annotated[
-        str | None, typer.Option("--api-url", "-u", help="http://host:port in one.")
+        str | None,
+        typer.Option("--api-url", "-u", help="http://host:port or https://host:port in one."),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File that holds the daemon's http_auth_token.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Ask by HTTPS; authority of the daemons' certificates.")
     ] = None,
     timeout: Annotated[
         float | None,
@@ -91,6 +98,7 @@ def root(
         token_file=token_file,
         timeout_s=timeout,
         config=config,
+        ca_file=ca_file,
         format=form or (Format.JSON if json else Format.TABLE if table else None),
     )
     settings = load(given)

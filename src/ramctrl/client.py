@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 from typing import Any, TypeAlias
 
 from ramctrl.settings import Settings
+from ramctrl.tls import context_of, refusal_of
 from ramd.domain.errors import CODES, OutcomeUnknown, PeerError, RamdError, Unavailable
 
 Envelope: TypeAlias = dict[str, Any]
@@ -61,9 +63,7 @@ class Client:
 
     def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> Envelope:
         settings = self._settings
-        connection = http.client.HTTPConnection(
-            settings.host, settings.port, timeout=settings.connect_timeout_s
-        )
+        connection = self._connection()
         try:
             self._connect(connection)
             timeout_s = settings.read_timeout_s if body is None else settings.write_timeout_s
@@ -80,9 +80,19 @@ class Client:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        settings = self._settings
+        host, port, timeout_s = settings.host, settings.port, settings.connect_timeout_s
+        if settings.tls is None:
+            return http.client.HTTPConnection(host, port, timeout=timeout_s)
+        context = context_of(settings.tls)
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+
     def _connect(self, connection: http.client.HTTPConnection) -> None:
         try:
             connection.connect()
+        except ssl.SSLError as error:
+            raise refusal_of(error, self._settings.base_url) from error
         except OSError as error:
             raise Unavailable(
                 f"no daemon answers at {self._settings.base_url}: {_why(error)}",

@@ -28,7 +28,7 @@ def status(ctx: typer.Context) -> None:
     here = context_of(ctx)
     envelope = here.client.get("/cluster/status")
     output.show(here.settings, envelope, lambda data: page.status_page(data, time.time()))
-    raise typer.Exit(_exit_of(envelope.get("data")))
+    raise typer.Exit(exit_of(envelope.get("data")))
 
 
 app.command("info", hidden=True, deprecated=True)(status)
@@ -40,7 +40,7 @@ def health(ctx: typer.Context) -> None:
     here = context_of(ctx)
     envelope = here.client.get("/cluster/health")
     output.show(here.settings, envelope, page.health_page)
-    raise typer.Exit(_exit_of(envelope.get("data")))
+    raise typer.Exit(exit_of(envelope.get("data")))
 
 
 @app.command()
@@ -108,18 +108,24 @@ def failover(
             "--target", "--target-node", "--node", help="Id, name or selector of the new primary."
         ),
     ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option(help="Also to one that may lack acknowledged commits.")
+    ] = False,
 ) -> None:
     """Move the primary: to the target, or to the best candidate."""
     here = context_of(ctx)
     body: dict[str, Any] = {}
     if target is not None:
         body["target_node"] = int(target) if target.isdecimal() else target
+    if accept_loss:
+        body["accept_loss"] = True
     with output.waiting(here.settings, "moving the primary"):
         envelope = here.client.post("/cluster/failover", body)
     output.show(here.settings, envelope, page.failover_page)
 
 
-def _exit_of(data: object) -> int:
+def exit_of(data: object) -> int:
+    """The exit code of a verdict: 0 healthy, 1 degraded, 2 critical or unknown."""
     word = data.get("cluster_status") if isinstance(data, Mapping) else None
     return EXIT_OF_STATUS.get(str(word), EXIT_OF_STATUS["critical"])
 

@@ -15,7 +15,7 @@ from ramctrl.settings import Settings
 
 VALUED = frozenset(
     {"--host", "--port", "--token-file", "--timeout", "-t", "--config", "-c", "--format"}
-    | {"-u", "--api-url"}
+    | {"-u", "--api-url", "--ca-file"}
 )
 FLAGS = frozenset({"-j", "--json", "--table"})
 

@@ -19,6 +19,8 @@ WARN = "warn"
 BAD = "bad"
 TONES = {
     "done": GOOD,
+    "plan": WARN,
+    "NO": BAD,
     "healthy": GOOD,
     "degraded": WARN,
     "critical": BAD,
@@ -55,6 +57,9 @@ def status_page(data: Mapping[str, Any], now_s: float) -> Page:
         ("coordinator", _coordinator(data)),
         ("failover", _failover(data, now_s)),
     ]
+    sync = data.get("sync")
+    if isinstance(sync, Mapping):
+        facts.append(("commits wait for", str(sync.get("waits_for"))))
     if isinstance(decision, Mapping):
         facts.append(("last decision", f"{decision.get('reason')} [{decision.get('rule')}]"))
     return Page(
@@ -71,8 +76,8 @@ def health_page(data: Mapping[str, Any]) -> Page:
         verdict=_verdict(data),
         facts=(
             ("healthy nodes", f"{data.get('healthy_nodes')} of {data.get('total_nodes')}"),
-            ("primary", _known(data.get("primary_node_id"), "node {}")),
-            ("replication lag", _known(data.get("replication_lag_ms"), "{} ms")),
+            ("primary", known(data.get("primary_node_id"), "node {}")),
+            ("replication lag", known(data.get("replication_lag_ms"), "{} ms")),
         ),
     )
 
@@ -99,12 +104,12 @@ def node_page(node: Mapping[str, Any]) -> Page:
             ("role", str(node.get("role"))),
             ("state", str(node.get("state"))),
             ("doing", str(node.get("activity") or NONE)),
-            ("PostgreSQL", f"{_address(node)}, version {_known(node.get('postgresql_version'))}"),
-            ("up for", _span(node.get("uptime_seconds"))),
-            ("timeline", _known(node.get("timeline"))),
-            ("WAL position", _known(node.get("lsn"))),
-            ("fence", _known(node.get("fence"), missing=NONE)),
-            ("streams from", _known(node.get("upstream_node_id"), "node {}", missing=NONE)),
+            ("PostgreSQL", f"{_address(node)}, version {known(node.get('postgresql_version'))}"),
+            ("up for", span(node.get("uptime_seconds"))),
+            ("timeline", known(node.get("timeline"))),
+            ("WAL position", known(node.get("lsn"))),
+            ("fence", known(node.get("fence"), missing=NONE)),
+            ("streams from", known(node.get("upstream_node_id"), "node {}", missing=NONE)),
             ("lag", _lag(node)),
             ("last seen", _seen(node)),
             ("priority", _priority(node)),
@@ -115,7 +120,7 @@ def node_page(node: Mapping[str, Any]) -> Page:
 
 def created_page(data: Mapping[str, Any]) -> Page:
     """`cluster create`."""
-    primary = _known(data.get("primary_address"))
+    primary = known(data.get("primary_address"))
     host, _, port = primary.rpartition(":")
     return Page(
         verdict=(
@@ -146,13 +151,13 @@ def destroyed_page(data: Mapping[str, Any]) -> Page:
 
 def failover_page(data: Mapping[str, Any]) -> Page:
     """`cluster failover`: old → new, and how long it took."""
-    old = _known(data.get("old_primary"), "node {}", missing="no primary")
+    old = known(data.get("old_primary"), "node {}", missing="no primary")
     return Page(
         verdict=("done", f"{old} → node {data.get('new_primary')}"),
         facts=(
-            ("took", _known(data.get("failover_time_ms"), "{} ms")),
-            ("without writes", _known(data.get("outage_ms"), "{} ms")),
-            ("epoch", _known(data.get("epoch"))),
+            ("took", known(data.get("failover_time_ms"), "{} ms")),
+            ("without writes", known(data.get("outage_ms"), "{} ms")),
+            ("epoch", known(data.get("epoch"))),
         ),
     )
 
@@ -165,15 +170,15 @@ def _primary(data: Mapping[str, Any]) -> str:
     if data.get("primary_node_id") is None:
         return "none"
     return (
-        f"node {data['primary_node_id']}, epoch {_known(data.get('epoch'))}, "
-        f"timeline {_known(data.get('timeline'))}"
+        f"node {data['primary_node_id']}, epoch {known(data.get('epoch'))}, "
+        f"timeline {known(data.get('timeline'))}"
     )
 
 
 def _coordinator(data: Mapping[str, Any]) -> str:
     quorum = "quorum" if data.get("has_quorum") else "NO QUORUM"
-    who = _known(data.get("leader_node_id"), "node {}")
-    return f"{who}, term {_known(data.get('term'))}, {quorum}"
+    who = known(data.get("leader_node_id"), "node {}")
+    return f"{who}, term {known(data.get('term'))}, {quorum}"
 
 
 def _failover(data: Mapping[str, Any], now_s: float) -> str:
@@ -184,7 +189,7 @@ def _failover(data: Mapping[str, Any], now_s: float) -> str:
         changed_s = datetime.fromisoformat(str(changed)).timestamp()
     except ValueError:
         return f"{mode}, {count}"
-    return f"{mode}, {count}, last change {_span(max(0.0, now_s - changed_s))} ago"
+    return f"{mode}, {count}, last change {span(max(0.0, now_s - changed_s))} ago"
 
 
 def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:
@@ -194,7 +199,7 @@ def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:
         str(node.get("role")),
         str(node.get("state")),
         _address(node),
-        _known(node.get("timeline")),
+        known(node.get("timeline")),
         _lag(node),
         _seen(node),
         str(node.get("trouble") or node.get("activity") or ""),
@@ -212,10 +217,11 @@ def _lag(node: Mapping[str, Any]) -> str:
     if behind is None and late_ms is None:
         return UNKNOWN
     late = UNKNOWN if late_ms is None else f"{late_ms / 1000:.1f} s"
-    return f"{_size(behind)} / {late}"
+    return f"{size_text(behind)} / {late}"
 
 
-def _size(count: int | None) -> str:
+def size_text(count: int | None) -> str:
+    """A number of bytes to one figure after the point."""
     if count is None:
         return UNKNOWN
     size = float(count)
@@ -228,10 +234,10 @@ def _size(count: int | None) -> str:
 
 def _seen(node: Mapping[str, Any]) -> str:
     age_ms = node.get("last_seen_age_ms")
-    return "never" if age_ms is None else f"{_span(age_ms / 1000)} ago"
+    return "never" if age_ms is None else f"{span(age_ms / 1000)} ago"
 
 
-def _span(seconds: float | None) -> str:
+def span(seconds: float | None) -> str:
     """A duration to two figures: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
     if seconds is None:
         return UNKNOWN
@@ -245,7 +251,7 @@ def _span(seconds: float | None) -> str:
 
 def _priority(node: Mapping[str, Any]) -> str:
     never = ", never promoted (nofailover)" if node.get("nofailover") else ""
-    return f"{_known(node.get('priority'))}{never}"
+    return f"{known(node.get('priority'))}{never}"
 
 
 def _vote(node: Mapping[str, Any]) -> str:
@@ -253,5 +259,6 @@ def _vote(node: Mapping[str, Any]) -> str:
     return f"{word}, leaving the group" if node.get("leaving") else word
 
 
-def _known(value: object, form: str = "{}", *, missing: str = UNKNOWN) -> str:
+def known(value: object, form: str = "{}", *, missing: str = UNKNOWN) -> str:
+    """The value in its form, or that it is not known."""
     return missing if value is None or value == "" else form.format(value)

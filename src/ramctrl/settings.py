@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ramctrl.tls import Tls
 from ramd.config.client import ClientConfig, load_client
 from ramd.domain.errors import ConfigError
 
@@ -38,6 +39,7 @@ class Given:
     token_file: Path | None = None
     timeout_s: float | None = None
     config: Path | None = None
+    ca_file: Path | None = None
     format: Format | None = None
 
 
@@ -48,6 +50,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8008
     token: str | None = None
+    tls: Tls | None = None
+    """None: plain HTTP."""
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
     write_timeout_s: float = WRITE_TIMEOUT_S
@@ -62,7 +66,7 @@ class Settings:
     @property
     def base_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 def load(given: Given) -> Settings:
@@ -70,12 +74,14 @@ def load(given: Given) -> Settings:
     path = given.config or next((p for p in DEFAULT_FILES if p.is_file()), None)
     file = load_client(path) if path is not None else ClientConfig()
     host, port = given.host or file.default_host, given.port or file.default_port
+    secure = file.ssl_enabled or given.ca_file is not None
     if given.api_url is not None:
-        host, port = _split_url(given.api_url)
+        secure, host, port = _split_url(given.api_url)
     return Settings(
         host=host,
         port=port,
         token=_token(given, file),
+        tls=_tls(given, file) if secure else None,
         connect_timeout_s=given.timeout_s or float(file.connection_timeout),
         read_timeout_s=given.timeout_s or float(file.request_timeout),
         write_timeout_s=given.timeout_s or max(float(file.request_timeout), WRITE_TIMEOUT_S),
@@ -112,14 +118,22 @@ def _token(given: Given, file: ClientConfig) -> str | None:
     return token
 
 
-def _split_url(url: str) -> tuple[str, int]:
+def _tls(given: Given, file: ClientConfig) -> Tls:
+    return Tls(
+        verify=file.verify_ssl,
+        ca_file=given.ca_file or file.ssl_ca_file,
+        cert_file=file.ssl_cert_file,
+        key_file=file.ssl_key_file,
+    )
+
+
+def _split_url(url: str) -> tuple[bool, str, int]:
+    """(by TLS, host, port)."""
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https":
-        raise ConfigError(f"{url}: TLS is not available in this version")
     try:
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"{url}: {error}") from error
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"{url}: expected http://host:port")
-    return parts.hostname, port or ClientConfig().default_port
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{url}: expected http://host:port or https://host:port")
+    return parts.scheme == "https", parts.hostname, port or ClientConfig().default_port

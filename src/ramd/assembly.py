@@ -11,7 +11,7 @@ import hmac
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ramd import events
@@ -29,7 +29,7 @@ from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
 from ramd.execute.syncing import Syncing
 from ramd.fence.place import Wanted, open_fence
-from ramd.link import GroupOptions, JoinOptions, Membership, join
+from ramd.link import GroupOptions, JoinOptions, Membership, PeerTls, join
 from ramd.loop import ControlLoop, Parts
 from ramd.members import token
 from ramd.membership import own_member
@@ -54,6 +54,7 @@ class Surroundings:
     version: str
     clock: Callable[[], int]
     unix_ms: Callable[[], int]
+    tls: PeerTls = field(default_factory=lambda: PeerTls(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +242,13 @@ def _organs(
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
+    patience_ns = around.config.timing().patience_ns
     coordinator = Coordinator(
-        me=ports.me, consensus=membership.link, now_ns=around.clock(), propose=calls.propose
+        me=ports.me,
+        consensus=membership.link,
+        now_ns=around.clock(),
+        propose=calls.propose,
+        patience_ns=patience_ns,
     )
     loop = ControlLoop(
         Parts(
@@ -255,6 +261,7 @@ def _organs(
             fence=server.fence,
             clock=around.clock,
             synced=syncing.seen,
+            patience_ns=patience_ns,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
         wake=wake,
@@ -339,6 +346,7 @@ def group_options(around: Surroundings, boot: int, released_epoch: int) -> Group
         boot=boot,
         released_epoch=released_epoch,
         joining=_joining(config),
+        tls=around.tls,
         judge=judge,
     )
 

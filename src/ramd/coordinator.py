@@ -39,6 +39,8 @@ from ramd.state.commands import (
     encode_grant_payload,
 )
 
+PATIENCE_NS = 2_000_000_000
+"""A node that was heard within this is there; see TimingValues.patience_ns."""
 HEAR_FIRST_NS = 200_000_000
 PAUSE_NS = 1_500_000_000
 """A gap between two beats above this is our own pause: hear first, then judge (attacks M6)."""
@@ -63,6 +65,7 @@ class Past:
     """What outlives a tenure: own times by the own clock."""
 
     started_ns: int
+    patience_ns: int
     last_beat_ns: int = 0
     last_transfer_ns: int = 0
     memory: Memory = field(default_factory=Memory)
@@ -82,11 +85,12 @@ class Coordinator:
         consensus: Consensus,
         now_ns: int,
         propose: Callable[[Command], None],
+        patience_ns: int = PATIENCE_NS,
     ) -> None:
         self._me = me
         self._consensus = consensus
         self._propose = propose
-        self._past = Past(started_ns=now_ns)
+        self._past = Past(started_ns=now_ns, patience_ns=patience_ns)
         self._tenure: Tenure | None = None
 
     @property
@@ -169,6 +173,8 @@ class Coordinator:
             ready=status.ready,
             memory=self._past.memory,
             voting=status.voting,
+            silent_after_ns=self._past.patience_ns,
+            seal_wait_ns=self._past.patience_ns * 3 // 4,
         )
 
     def _enter(self, status: GroupStatus, now_ns: int) -> Tenure:
@@ -243,7 +249,7 @@ class Coordinator:
         """Log every change of mind; keep those that matter in the replicated history (S8)."""
         before = tenure.decision
         state = self._consensus.state()
-        if before is not None and before.rule == decision.rule:
+        if before is not None and _same(before, decision):
             return
         action = type(decision.action).__name__
         events.emit(events.Decided(rule=decision.rule, action=action, reason=decision.reason))
@@ -252,6 +258,12 @@ class Coordinator:
         if state.formed and not carried and decision.rule not in ROUTINE_RULES:
             record = record_of(decision, state.epoch, _wall_ms())
             self._propose(RecordDecision(record=record))
+
+
+def _same(before: Decision, decision: Decision) -> bool:
+    """Nothing new to say. Why nobody can take over is said again when it is another reason."""
+    stuck = decision.rule == "nobody_eligible"
+    return before.rule == decision.rule and not (stuck and before.reason != decision.reason)
 
 
 ROUTINE_RULES = frozenset({"unformed", "coordinator_not_ready", "primary_serving"})

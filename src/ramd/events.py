@@ -70,6 +70,65 @@ class ConfigWarning(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumRecovery(Event):
+    level = ERROR
+    template = (
+        "{actor} has this node go on alone: it leaves its group and founds another one; for ever"
+        " refused from now on: {lost}"
+    )
+    actor: str
+    lost: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumRecovered(Event):
+    level = WARNING
+    template = (
+        "a group of this node alone, {group_id}, begins where the old one's log ended here: index"
+        " {last_index}, term {term}, {uncommitted} entries of it not known to be committed; the old"
+        " directory is {aside}"
+    )
+    group_id: str
+    last_index: int
+    term: int
+    uncommitted: int
+    aside: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherGroup(Event):
+    level = ERROR
+    template = (
+        "node {node} belongs to another group of this cluster's name ({why}). If it went on without"
+        " this node (quorum recover), this one has to join anew: stop the daemon and the server,"
+        " move the state directory aside, then `ramctrl nodes add` there"
+    )
+    node: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsPortTaken(Event):
+    level = ERROR
+    template = "no metrics on a port of their own: {why}; http_port serves them at /metrics"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateLoaded(Event):
+    template = "TLS: the certificate of {cert_file} is in force, until {until}"
+    cert_file: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRefused(Event):
+    level = ERROR
+    template = "TLS: the files were not taken, the old ones stay in force: {why}"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopPaused(Event):
     level = WARNING
     template = "the control loop stood still for {gap_ms} ms: hearing the others before judging"
@@ -537,43 +596,3 @@ class StaysRemoved(Event):
     level = ERROR
     template = "{advice}"
     advice: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingTakenBack(Event):
-    level = ERROR
-    template = "{setting} was set by ALTER SYSTEM over what ramd keeps there: taken back"
-    setting: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncProposed(Event):
-    template = "synchronous set, change {generation}: {reason}"
-    generation: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncProven(Event):
-    template = (
-        "synchronous set {generation} of epoch {epoch} is proven: every process of the server goes"
-        " by it, and enough members hold all WAL to {upto}"
-    )
-    epoch: int
-    generation: int
-    upto: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncWaits(Event):
-    level = WARNING
-    template = "synchronous set {generation} is not proven yet: {why}"
-    generation: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyNamed(Event):
-    template = "the data directory is copy {copy}: {why}"
-    copy: str
-    why: str

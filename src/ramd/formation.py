@@ -25,6 +25,7 @@ from pathlib import Path
 from ramd.config.model import Config
 from ramd.config.names import ENVIRONMENT_KEYS
 from ramd.config.render import given_values, node_list, render_conf
+from ramd.config.tls import TlsFault, examine
 from ramd.domain.errors import RamdError, Refused
 from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
@@ -57,6 +58,7 @@ class NodePlan:
     state_dir: Path
     log_dir: Path
     prometheus_port: int
+    """0: no metrics on a port of their own."""
 
     @property
     def conf_file(self) -> Path:
@@ -142,7 +144,7 @@ def _plan(config: Config, number: int, port: int, base: Path, logs: Path | None)
         data_dir=data_dir,
         state_dir=state_dir,
         log_dir=config.postgresql_log_dir if own and not logs else log_dir,
-        prometheus_port=config.prometheus_port + step,
+        prometheus_port=config.prometheus_port + step if config.prometheus_enabled else 0,
     )
 
 
@@ -167,23 +169,41 @@ def _ports(plan: NodePlan) -> tuple[tuple[str, int], ...]:
         (f"PostgreSQL of {node}", plan.member.postgresql_port),
         (f"raft_port of {node}", plan.member.raft_port),
         (f"http_port of {node}", plan.member.http_port),
+        *(((f"prometheus_port of {node}", plan.prometheus_port),) if plan.prometheus_port else ()),
     )
 
 
-def check(plans: tuple[NodePlan, ...], account: Account, own_http_port: int) -> None:
+def check(plans: tuple[NodePlan, ...], account: Account, own_ports: frozenset[int]) -> None:
     """Everything that can be refused before anything is touched. Raises Refused, ConfigError.
 
-    Node 1's data directory may hold a server's data to adopt: see `check_own`.
+    `own_ports` are those that node 1's daemon has bound already. Its data directory may hold a
+    server's data to adopt: see `check_own`.
     """
     for plan in plans:
         for what, port in _ports(plan):
-            if port != own_http_port:
+            if port not in own_ports:
                 _require_free(what, plan.member.hostname, port)
     for plan in plans[1:]:
         _require_vacant(plan.data_dir)
         if not _left_behind(plan.state_dir):
             _require_vacant(plan.state_dir)
     check_reachable(account, [p for plan in plans for p in (plan.data_dir, plan.log_dir)])
+
+
+def check_certificate(config: Config, plans: tuple[NodePlan, ...]) -> None:
+    """Every node gets node 1's TLS files: they must be good for all. Raises Refused."""
+    if config.tls is None:
+        return
+    try:
+        nodes = examine(config.tls).nodes
+    except TlsFault as fault:
+        raise Refused(str(fault), field=fault.field) from fault
+    barred = [plan.member.name for plan in plans if nodes and plan.member.node_id not in nodes]
+    if barred:
+        raise Refused(
+            f"ssl_cert_file: {config.tls.cert} is not good for {', '.join(barred)}",
+            hint="a cluster on one host uses one certificate: one without names such as node1",
+        )
 
 
 def _require_free(what: str, host: str, port: int) -> None:
@@ -346,7 +366,7 @@ def node_settings(plan: NodePlan, plans: tuple[NodePlan, ...], config: Config) -
         "postgresql_port": own.postgresql_port,
         "raft_port": own.raft_port,
         "http_port": own.http_port,
-        "prometheus_port": plan.prometheus_port,
+        "prometheus_port": plan.prometheus_port or None,
         "cluster_secret_file": secret_file(plan),
         "log_file": plan.log_file,
         # Its standard error goes to the same file: for what ends it before it can log.

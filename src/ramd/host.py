@@ -15,21 +15,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ramd import events
 from ramd.assembly import Surroundings
 from ramd.config.model import Config
-from ramd.domain.errors import Refused
+from ramd.config.tls import TlsFault, TlsFindings, TlsPaths, examine
+from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import Member
 from ramd.domain.observation import DataKind, Heard, Observation, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.execute.local import LocalStore, Unproven
 from ramd.formation import CREATED_MARK
-from ramd.link import RAFT_DIR, belongs, founded
+from ramd.link import RAFT_DIR, PeerTls, belongs, founded, resume
 from ramd.members import removed
 from ramd.membership import holds_members_data, refuse_lost_state, save_members
 from ramd.postgres.site import SOCKET_DIR
 from ramd.runtime import End, Runtime
+
+T = TypeVar("T")
 
 NS_PER_S = 1_000_000_000
 LINGER_S = 1.0
@@ -68,6 +72,10 @@ class Phase:
     status: DaemonStatus = DaemonStatus.RUNNING
     finishing: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    certificate: TlsFindings | None = None
+    """Of the TLS files in force."""
+    secret_file: Path | None = None
+    """With which the group was entered last."""
 
 
 class Host:
@@ -76,7 +84,8 @@ class Host:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.runtime: Runtime | None = None
-        self._phase = Phase()
+        self._phase = Phase(certificate=_certificate(daemon.config))
+        self._tls = PeerTls(daemon.config.tls)
         self._life: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._picture = self._draw()
@@ -103,6 +112,7 @@ class Host:
         """At start: this daemon belongs to a group, or its file lists one to form, or says whom to
         join. One that was removed stays out, and says how it comes back."""
         config = self.daemon.config
+        resume(config.state_dir)  # of a recovery that a crash interrupted
         if removed.is_removed(config.state_dir):
             self._stay_out()
             return False
@@ -118,6 +128,7 @@ class Host:
         """
         if self._phase.stage is not Stage.CLUSTERLESS:
             raise Refused("this daemon is in a cluster, or forming one", code="cluster_exists")
+        self._phase.secret_file = secret_file
         around = Surroundings(
             config=self.daemon.config,
             members=members,
@@ -125,6 +136,7 @@ class Host:
             version=self.daemon.version,
             clock=self.now_ns,
             unix_ms=self.unix_ms,
+            tls=self._tls,
         )
         if not belongs(self.daemon.config.state_dir):
             await self._begin(self.daemon.config)
@@ -176,6 +188,33 @@ class Host:
             await asyncio.wait({life})
         self._set(Stage.CLUSTERLESS)
 
+    def renew_tls(self, files: TlsPaths, found: TlsFindings) -> None:
+        """Use these files, already examined, for every connection between daemons made from now
+        on. Raises ConfigError; the old ones stay in force then."""
+        self._tls.renew(files)
+        self._phase.certificate = found
+        self._picture = self._draw()
+
+    async def reform(self, work: Callable[[], T]) -> T:
+        """Leave the group, have `work` change what is stored of it, and enter again; the server is
+        not touched. `work` runs in a thread. If it fails, the group is entered as it was.
+
+        Raises what `work` and `enter` raise; if there is no way back, the daemon ends as well.
+        """
+        secret_file = self._phase.secret_file
+        assert secret_file is not None, "in no group"
+        await self.end()
+        self._set(Stage.FORMING, "the group is made anew")
+        try:
+            return await asyncio.to_thread(work)
+        finally:
+            self._set(Stage.CLUSTERLESS)
+            try:
+                await self.enter((), secret_file)
+            except BaseException:
+                self.daemon.stop("its group cannot be entered again")
+                raise
+
     def stopping(self) -> None:
         """The daemon is about to end."""
         self._phase.status = DaemonStatus.STOPPING
@@ -213,6 +252,7 @@ class Host:
 
     def _draw(self) -> Snapshot:
         config, phase, runtime = self.daemon.config, self._phase, self.runtime
+        certificate = phase.certificate
         facts = DaemonFacts(
             version=self.daemon.version,
             node_id=config.node_id,
@@ -223,6 +263,7 @@ class Host:
             forming_text=phase.forming_text,
             lease_ttl_ms=config.primary_lease_ttl_ms,
             authentication=config.auth_method,
+            certificate_until_unix_s=certificate.until_unix_s if certificate else None,
         )
         if runtime is None:
             return Snapshot(taken_ns=self.now_ns(), daemon=facts)
@@ -274,6 +315,16 @@ class Host:
         else:
             mark = {"cluster_name": name, "at": stamp(), "by": removal.requested_by}
             (state_dir / DESTROYED_MARK).write_text(json.dumps(mark) + "\n")
+
+
+def _certificate(config: Config) -> TlsFindings | None:
+    """Of the files that the daemon starts with. Raises ConfigError if they cannot be used."""
+    if config.tls is None:
+        return None
+    try:
+        return examine(config.tls)
+    except TlsFault as fault:
+        raise ConfigError(fault.wrong, field=fault.field, hint=fault.right) from fault
 
 
 def finished(heard: Heard | None, now_ns: int) -> bool:

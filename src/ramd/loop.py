@@ -15,7 +15,7 @@ from ramd.coordinator import Coordinator, definite
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import Directive, LocalFacts
 from ramd.domain.fence import Fence
-from ramd.domain.observation import Heard, Observation
+from ramd.domain.observation import Heard, Observation, RaftMark
 from ramd.domain.sync import SyncSeen
 from ramd.execute.executor import Executor
 from ramd.execute.local import LocalStore
@@ -27,8 +27,7 @@ from ramd.state.wire import Beat, decode_beat, decode_observation, encode_beat, 
 
 NS_PER_MS = 1_000_000
 BEAT_MS = 500
-TOUCH_NS = 2_000_000_000
-"""A coordinator not heard for this long is not in touch."""
+PATIENCE_NS = 2_000_000_000
 PAUSE_MIN_S = 0.005
 
 
@@ -46,6 +45,8 @@ class Parts:
     clock: Callable[[], int]
     synced: Callable[[], SyncSeen | None] = lambda: None
     """What a primary tells of its synchronous set."""
+    patience_ns: int = PATIENCE_NS
+    """A coordinator not heard for this long is not in touch."""
     adopt_until_ns: int = 0
     """See LocalFacts: until when a server found running may wait for its first renewal."""
 
@@ -94,12 +95,18 @@ class ControlLoop:
     def beat(self, now_ns: int) -> int:
         """One turn; returns when the next is due at the latest (own ns)."""
         parts = self._parts
-        lease = parts.consensus.lease()
+        lease, status = parts.consensus.lease(), parts.consensus.status()
         observation = parts.observer.observation(
             now_ns,
             standing=parts.executor.standing(),
             lease=lease,
-            loop_lag_ms=parts.consensus.status().loop_lag_ms,
+            loop_lag_ms=status.loop_lag_ms,
+            raft=RaftMark(
+                role=status.raft_role,
+                term=status.term,
+                commit_index=status.commit_index,
+                applied_index=status.applied_index,
+            ),
         )
         observation = replace(observation, sync=parts.synced())
         self._news |= parts.coordinator.hear(observation, now_ns)
@@ -127,7 +134,7 @@ class ControlLoop:
             lease_deadline_ns=lease[1],
             released_epoch=parts.store.released_epoch,
             opened_epoch=parts.store.record.opened_epoch,
-            in_touch=told.term == status.term and now_ns - told.heard_ns < TOUCH_NS,
+            in_touch=told.term == status.term and now_ns - told.heard_ns < parts.patience_ns,
             sealed_attempt=seal.attempt if seal else None,
             self_fenced=parts.fence.guards,
             removed=bool(status.removed),

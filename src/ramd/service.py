@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,29 +19,28 @@ from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import Observation, ServerRole, ServerState
 from ramd.domain.service import (
-    AddNodeRequest,
-    AddNodeResult,
-    AddVoterRequest,
-    AddVoterResult,
     CreateRequest,
     CreateResult,
     DestroyRequest,
     DestroyResult,
     FailoverRequest,
     FailoverResult,
-    RemoveNodeRequest,
-    RemoveNodeResult,
     Snapshot,
     Stage,
+    SyncChange,
+    SyncChanged,
 )
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.members import orders
+from ramd.members.cases import MemberCases
 from ramd.policy.candidates import preflight
+from ramd.policy.syncorder import follows_settings, ordered
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
+from ramd.recovery import Recovery
 from ramd.runtime import Runtime
-from ramd.state.commands import Destroy, RequestHandover, encode
+from ramd.state.commands import ChangeSettings, Destroy, RequestHandover, encode
 
 T = TypeVar("T")
 
@@ -51,12 +49,13 @@ LOOK_S = 0.05
 PROPOSE_TIMEOUT_S = 5.0
 
 
-class RamdService:
+class RamdService(MemberCases):
     """`ramd.domain.service.Service` over the host's runtime."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._creating = False
+        self.recover_quorum = Recovery(host).recover
 
     def now_ns(self) -> int:
         return self._host.now_ns()
@@ -89,8 +88,9 @@ class RamdService:
         config = self._host.daemon.config
         plans = formation.plan_nodes(config, request)
         formation.check_own(config.postgresql_data_dir)
+        formation.check_certificate(config, plans)
         account = choose_account(config.postgresql_data_dir, config.daemon_user or None)
-        formation.check(plans, account, config.http_port)
+        formation.check(plans, account, frozenset({config.http_port, config.prometheus_port}))
         fresh = not _holds_data(config.postgresql_data_dir)
         made = formation.Made()
         try:
@@ -162,10 +162,15 @@ class RamdService:
         state = runtime.state
         if not runtime.status.has_quorum:
             raise Unavailable("no majority of members is reachable", code="no_quorum")
-        _require_movable(runtime, request.target)
+        _require_movable(runtime, request.target, at_any_price=request.accept_loss)
         begun_ns = self.now_ns()
         epoch, reign = state.epoch, state.reign
-        handover = Handover(epoch=epoch, target=request.target, requested_by=request.actor)
+        handover = Handover(
+            epoch=epoch,
+            target=request.target,
+            requested_by=request.actor,
+            accept_loss=request.accept_loss,
+        )
         events.emit(
             events.OperationRequested(
                 operation="failover", actor=request.actor, what=f"target {request.target or 'any'}"
@@ -203,6 +208,24 @@ class RamdService:
         if holder is None or not serves(holder.observation, state):
             return None
         return state.reign.node_id
+
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        runtime = self._runtime()
+        wanted = ordered(runtime.state, change.order)
+        begun_ns = self.now_ns()
+        events.emit(
+            events.OperationRequested(
+                operation="sync", actor=change.actor, what=str(wanted.synchronous_replication)
+            )
+        )
+        await self._propose(encode(ChangeSettings(settings=wanted)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: follows_settings(self._host.picture.state) or None)
+        except TimeoutError:
+            return SyncChanged(settled=False)
+        self._finished("sync", begun_ns, self._host.picture.state.sync.goal.text())
+        return SyncChanged(settled=True)
 
     async def destroy(self, request: DestroyRequest, *, timeout_s: float) -> DestroyResult:
         runtime = self._runtime()
@@ -258,21 +281,6 @@ class RamdService:
         others = (m.node_id for m in runtime.state.members if m.node_id != me)
         return tuple(node for node in others if node not in heard or not left(heard[node]))
 
-    async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
-        async with self._order("add-node", request.actor, f"node {request.node_id or 'any'}"):
-            async with asyncio.timeout(timeout_s):
-                return await orders.add_node(self._desk(), request)
-
-    async def remove_node(
-        self, request: RemoveNodeRequest, *, timeout_s: float
-    ) -> RemoveNodeResult:
-        async with self._order("remove-node", request.actor, f"node {request.node_id}"):
-            return await orders.remove_node(self._desk(), request, timeout_s=timeout_s)
-
-    async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
-        async with self._order("add-voter", request.actor, f"node {request.node_id}"):
-            return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
-
     def _desk(self) -> orders.Desk:
         runtime, config = self._runtime(), self._host.daemon.config
         secret_file = config.cluster_secret_file or config.state_dir / formation.SECRET_FILE
@@ -285,18 +293,6 @@ class RamdService:
             secret=cluster_secret(secret_file),
             secret_file=secret_file,
         )
-
-    @asynccontextmanager
-    async def _order(self, operation: str, actor: str, what: str) -> AsyncIterator[None]:
-        """Around an order of a person: its begin and its end are told. Raises OutcomeUnknown for
-        one that ran out of time."""
-        begun_ns = self.now_ns()
-        events.emit(events.OperationRequested(operation=operation, actor=actor, what=what))
-        try:
-            yield
-        except TimeoutError:
-            raise OutcomeUnknown(f"{operation} did not end in time") from None
-        self._finished(operation, begun_ns, what)
 
     # --- shared ------------------------------------------------------------------------------
 
@@ -369,7 +365,7 @@ def _holds_data(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
 
 
-def _require_movable(runtime: Runtime, target: int | None) -> None:
+def _require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool) -> None:
     """Every obstacle to a planned failover, found before anything is touched. Raises Refused."""
     state = runtime.state
     if state.reign is None:
@@ -388,7 +384,7 @@ def _require_movable(runtime: Runtime, target: int | None) -> None:
     if target == state.reign.node_id:
         raise Refused(f"node {target} is the primary already", code="conflict", field="target_node")
     found = preflight(runtime.view(), target)
-    if found.refusal:
+    if found.refusal and not at_any_price:
         raise Refused(
             found.refusal,
             code="no_candidate",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ramd.api.limits import Auth, Limits
 from ramd.api.serve import ApiServer
+from ramd.domain.quorum import RecoverRequest, RecoverResult
 from ramd.domain.service import (
     AddNodeRequest,
     AddNodeResult,
@@ -25,6 +26,8 @@ from ramd.domain.service import (
     RemoveNodeRequest,
     RemoveNodeResult,
     Snapshot,
+    SyncChange,
+    SyncChanged,
 )
 from tests.api import stories
 from tests.support.ports import free_port
@@ -75,6 +78,10 @@ class FakeService:
             old_primary=1, new_primary=request.target or 2, failover_time_ms=412, epoch=2
         )
 
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
+        await self._serve(change)
+        return SyncChanged(settled=True)
+
     async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult:
         await self._serve(request)
         node_id = request.node_id or 4
@@ -103,6 +110,10 @@ class FakeService:
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         await self._serve(request)
         return AddVoterResult(node_id=request.node_id, voters=(1, 2, 3))
+
+    async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
+        await self._serve(request)
+        return stories.recovery(done=request.apply)
 
     async def _serve(self, request: object) -> None:
         self.asked.append(request)

@@ -18,6 +18,8 @@ from ramd.domain.observation import (
     ServerRole,
     ServerState,
 )
+from ramd.domain.quorum import LostNode, RecoverPlan, RecoverResult
+from ramd.domain.raft import Counts, DiskFacts, ElectionFacts, PeerFacts, RaftFacts
 from ramd.domain.service import DaemonFacts, Snapshot, Stage
 
 NOW_NS = 1_000_000_000_000
@@ -133,6 +135,7 @@ def healthy(me: int = 1) -> Snapshot:
             commit_index=9,
             applied_index=9,
             has_quorum=True,
+            raft=raft(me),
         ),
         heard=(heard(primary_seen()), heard(replica_seen(2)), heard(replica_seen(3, behind=4096))),
         lease_epoch=1 if me == 1 else 0,
@@ -156,3 +159,100 @@ def without_heard(snapshot: Snapshot, node_id: int) -> Snapshot:
 def without_quorum(snapshot: Snapshot) -> Snapshot:
     assert snapshot.group is not None
     return replace(snapshot, group=replace(snapshot.group, has_quorum=False, coordinator=None))
+
+
+def raft(me: int = 1) -> RaftFacts:
+    """Member `me` of the group of three, which node 2 leads; node 3 is one entry behind."""
+    leads = me == 2
+    contact = {1: 20, 2: 30, 3: 40}
+    peers = tuple(
+        PeerFacts(
+            node_id=node,
+            connected=True,
+            match_index=(8 if node == 3 else 9) if leads else None,
+            contact_ns=NOW_NS - contact[node] * 1_000_000 if leads or node == 2 else None,
+        )
+        for node in (1, 2, 3)
+        if node != me
+    )
+    return RaftFacts(
+        role="leader" if leads else "follower",
+        term=3,
+        commit_index=9,
+        applied_index=9,
+        last_index=9,
+        group_id="c0ffee",
+        voters=(1, 2, 3),
+        log_entries=9,
+        peers=peers,
+        elections=(
+            ElectionFacts(at_ns=NOW_NS - 90 * SECOND_NS, term=2, reason="campaign"),
+            ElectionFacts(at_ns=NOW_NS - 60 * SECOND_NS, term=3, reason="campaign"),
+        ),
+        disk=DiskFacts(p50_ms=0.5, p99_ms=4.0, max_ms=30.25),
+        loop_lag_ms=1,
+        loop_lag_max_ms=80,
+        longest_ttl_ms=3_000,
+        counts=Counts(
+            messages_taken=100,
+            elections=(("timeout", 2),),
+            refused=(("secret", 1),),
+            pauses=1,
+            snapshots_taken=1,
+        ),
+    )
+
+
+def alone(me: int = 1, *, silent_ms: int = 10_000) -> Snapshot:
+    """The same cluster as node `me` sees it once both others are gone for `silent_ms`."""
+    snapshot = without_quorum(healthy(me))
+    others = [n for n in (1, 2, 3) if n != me]
+    snapshot = with_heard(
+        snapshot,
+        *(
+            Heard(observation=h.observation, received_ns=NOW_NS - silent_ms * 1_000_000)
+            for h in snapshot.heard
+            if h.observation.node_id in others
+        ),
+    )
+    assert snapshot.group is not None
+    peers = tuple(
+        PeerFacts(node_id=n, connected=False, contact_ns=NOW_NS - silent_ms * 1_000_000)
+        for n in others
+    )
+    facts = replace(raft(me), role="candidate", peers=peers)
+    return replace(snapshot, group=replace(snapshot.group, raft=facts), lease_deadline_ns=0)
+
+
+def recovery(*, done: bool) -> RecoverResult:
+    """What a recovery on node 3 answers: node 1 was primary and held 4096 bytes more."""
+    lost = tuple(
+        LostNode(
+            node_id=node,
+            name=f"node{node}",
+            voter=True,
+            answers=False,
+            contact_age_ms=10_000,
+            seen_age_ms=10_100,
+            position=Position(timeline=1, lsn=Lsn(PRIMARY_LSN)),
+        )
+        for node in (1, 2)
+    )
+    plan = RecoverPlan(
+        node_id=3,
+        voter=True,
+        cluster_name="demo",
+        epoch=1,
+        primary=1,
+        term=3,
+        last_index=9,
+        commit_index=8,
+        contact_age_ms=10_000,
+        wait_ms=0,
+        position=Position(timeline=1, lsn=Lsn(PRIMARY_LSN - 4096)),
+        best=lost[0],
+        lost=lost,
+    )
+    if not done:
+        return RecoverResult(plan=plan)
+    return RecoverResult(plan=plan, done=True, cluster_id="beef", primary=3, epoch=2, took_ms=4_200)

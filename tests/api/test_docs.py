@@ -50,7 +50,10 @@ def test_every_field_is_named(api: Api) -> None:
     api.service.story = healthy()
     answers = [api.get(path).data for path in ("/health", "/cluster/health", "/cluster/status")]
     answers += [api.get("/nodes/1").data, api.post("/cluster/create", {"num_nodes": 3}).data]
+    answers += [api.get("/quorum/status").data, api.post("/quorum/recover").data]
     answers += [api.post("/cluster/destroy").data, api.post("/cluster/failover").data]
+    sync = api.get("/sync-standbys/status").data
+    answers += [sync, *sync["nodes"]]
     answers += [api.post("/cluster/add-node").data]
     answers += [api.post("/cluster/remove-node", {"node_id": 3}).data]
     answers += [api.post("/cluster/add-voter", {"node_id": 3}).data]
@@ -68,7 +71,7 @@ def test_every_command_and_option_is_named() -> None:
     assert isinstance(root, typer.core.TyperGroup)
     for option in options_of(root):
         assert f"`{option}`" in RAMCTRL, option
-    for group_name in ("cluster", "nodes"):
+    for group_name in ("cluster", "nodes", "quorum"):
         group = root.commands[group_name]
         assert isinstance(group, typer.core.TyperGroup)
         for name, command in group.commands.items():

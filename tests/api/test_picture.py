@@ -9,6 +9,7 @@ from ramd.domain.lsn import Lsn
 from ramd.domain.model import DecisionRecord
 from ramd.domain.observation import Position, ServerRole, ServerState
 from ramd.domain.service import Snapshot
+from ramd.domain.sync import SyncSeen
 from tests.api import stories
 from tests.api.stories import NOW_NS, healthy, heard, primary_seen, replica_seen, with_heard
 
@@ -172,3 +173,20 @@ def test_a_name_goes_before_a_selector() -> None:
 def test_no_primary_is_selected_before_there_is_one() -> None:
     snapshot = replace(healthy(), state=replace(healthy().state, reigns=()))
     assert look(snapshot, NOW_NS).select("primary") is None
+
+
+def test_why_nobody_takes_over_is_said() -> None:
+    lost = with_heard(healthy(), heard(primary_seen(), age_ms=60_000))
+    record = DecisionRecord(epoch=1, rule="nobody_eligible", action="Hold", reason="node 2 lags")
+    told = replace(lost, state=replace(lost.state, decisions=(record,)))
+    assert look(told, NOW_NS).reason == "primary node1: not heard for 60.0 s; node 2 lags"
+    of_before = replace(told.state, decisions=(replace(record, epoch=0),))
+    assert look(replace(told, state=of_before), NOW_NS).reason.endswith("60.0 s")
+
+
+def test_a_primary_that_waits_for_synchronous_replicas_says_so() -> None:
+    seen = replace(primary_seen(), fenced=True, sync=SyncSeen(waits_for="node 2 lags"))
+    story = with_heard(healthy(), heard(seen))
+    assert look(story, NOW_NS).reason == "primary node1: no writes yet: node 2 lags"
+    without = with_heard(healthy(), heard(replace(seen, lease_left_ms=0)))
+    assert look(without, NOW_NS).reason == "primary node1: fenced: it holds no lease"

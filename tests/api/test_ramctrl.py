@@ -23,11 +23,12 @@ STATUS_AT_S = 1_700_000_000 + 300
 
 STATUS = """\
 healthy: primary node1 accepts writes, 2 of 2 replicas stream
-cluster        demo (c0ffee)
-primary        node 1, epoch 1, timeline 1
-coordinator    node 2, term 3, quorum
-failover       automatic, 0 so far, last change 5 min ago
-last decision  first primary: node1 [first_primary]
+cluster           demo (c0ffee)
+primary           node 1, epoch 1, timeline 1
+coordinator       node 2, term 3, quorum
+failover          automatic, 0 so far, last change 5 min ago
+commits wait for  nobody
+last decision     first primary: node1 [first_primary]
 
 ID  NAME   ROLE     STATE    ADDRESS         TL  LAG             SEEN       NOTE
 1   node1  primary  running  127.0.0.1:5432  1   -               0.1 s ago

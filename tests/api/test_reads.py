@@ -135,6 +135,16 @@ def test_cluster_status(api: Api) -> None:
         "cluster_status": "healthy",
         "reason": "primary node1 accepts writes, 2 of 2 replicas stream",
         "system_id": "7400",
+        "sync": {
+            "mode": "auto",
+            "synchronous": False,
+            "waits_for": "nobody",
+            "required": 0,
+            "generation": 0,
+            "changing_to": None,
+            "proven": True,
+            "obstacle": "",
+        },
         "last_decision": {
             "epoch": 1,
             "rule": "first_primary",
@@ -226,6 +236,11 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("GET", "/api/v1/health"),
         ("GET", "/api/v1/cluster/health"),
         ("GET", "/api/v1/cluster/status"),
+        ("GET", "/api/v1/replication/sync"),
+        ("POST", "/api/v1/replication/sync"),
+        ("GET", "/api/v1/sync-standbys/status"),
+        ("POST", "/api/v1/sync-standbys/add"),
+        ("POST", "/api/v1/sync-standbys/remove"),
         ("GET", "/api/v1/nodes"),
         ("GET", "/api/v1/nodes/{node_id}"),
         ("POST", "/api/v1/cluster/create"),
@@ -234,6 +249,8 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("POST", "/api/v1/cluster/add-node"),
         ("POST", "/api/v1/cluster/remove-node"),
         ("POST", "/api/v1/cluster/add-voter"),
+        ("GET", "/api/v1/quorum/status"),
+        ("POST", "/api/v1/quorum/recover"),
     }
     create = document["paths"]["/api/v1/cluster/create"]["post"]
     body = create["requestBody"]["content"]["application/json"]["schema"]

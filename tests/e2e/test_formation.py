@@ -113,6 +113,9 @@ def test_a_node_tagged_nofailover_is_no_target(hosts: LocalCluster) -> None:
 
 
 def test_a_second_daemon_with_the_same_state_directory_is_refused(hosts: LocalCluster) -> None:
+    conf = hosts.places.state_dir(2) / "postgresql.ramd.conf"
+    # It is written once more when a synchronous set has begun.
+    wait_for(lambda: "ramd_node_nobody" in conf.read_text(), HEAL_S, "replicas block by themselves")
     before = listing(hosts.places.state_dir(2), ignore=("log", "lease", "raft", "local.json"))
     started = subprocess.run(
         [sys.executable, "-m", "ramd", "--config", str(hosts.places.conf(2))],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pgraft.core import messages
+from pgraft.core import applied, messages
 from pgraft.core.election import Election
 from pgraft.core.lease import Dating, Granter, Holder
 from pgraft.core.log import RaftLog
@@ -31,6 +31,8 @@ from pgraft.core.types import (
     VoteRequest,
 )
 from pgraft.core.writes import WriteQueue
+from tests.support.raft_host import Host
+from tests.support.raft_store import MemoryStore
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutation] = {}
@@ -311,3 +313,28 @@ def renew_after_release(patch: pytest.MonkeyPatch) -> None:
         self.released_epoch = 0
 
     patch.setattr(Holder, "observe", forgetful)
+
+
+@mutation
+def learners_campaign(patch: pytest.MonkeyPatch) -> None:
+    """Whoever misses the leader campaigns: learners, and members that were removed."""
+    patch.setattr(State, "may_campaign", True)
+
+
+@mutation
+def wiped_disk_keeps_its_id(patch: pytest.MonkeyPatch) -> None:
+    """A member whose disk was lost comes back, blank, as the member it was."""
+
+    def lose(self: Host) -> None:
+        if self.process is not None:
+            self.crash()
+        self.store = MemoryStore(self.node)
+        self.start()
+
+    patch.setattr(Host, "lose", lose)
+
+
+@mutation
+def retried_commands_are_applied_again(patch: pytest.MonkeyPatch) -> None:
+    """Sessions are not looked at."""
+    patch.setattr(applied, "admit", lambda sessions, origin: (sessions, True))

@@ -7,10 +7,9 @@ What may be streamed from whom is decided by `fake_wal`. Start reading at `FakeS
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ramd.domain.errors import PostgresError
@@ -28,6 +27,7 @@ from ramd.domain.server import (
     Upstream,
 )
 from ramd.domain.sync import SyncConf, SyncFacts
+from tests.support.fake_faults import FakeProcess, Faults
 from tests.support.fake_wal import SYSTEM_ID, FakeDisk, common_end, on_line, timeline_at
 
 __all__ = ["SYSTEM_ID", "FakeDisk", "FakeNet", "FakeServer"]
@@ -44,29 +44,6 @@ DURATIONS_S = {
     "end_of_wal": 0.1,
     "probe": 0.002,
 }
-
-
-@dataclass(slots=True)
-class FakeProcess:
-    """The postmaster that runs now."""
-
-    primary: bool
-    accepts_at: float
-    exited: asyncio.Event = field(default_factory=asyncio.Event)
-    pid: int = field(default_factory=itertools.count(1000).__next__)
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong next. `fail[name]` is raised by that call; `extra_s[name]` slows it down."""
-
-    fail: dict[str, deque[BaseException]] = field(default_factory=dict)
-    extra_s: dict[str, float] = field(default_factory=dict)
-    hung: bool = False
-    """Lives and answers nothing; only SIGKILL ends it."""
-    promote_to: int | None = None
-    """The timeline a promotion takes instead of the asked one."""
-    never_replays: bool = False
 
 
 class FakeNet:

@@ -40,6 +40,7 @@ from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
 from pgraft.net.tls import TlsFiles
 from pgraft.net.transport import Transport
 from pgraft.node import Hooks, Node, NodeOptions, SnapshotOptions, open_node
+from pgraft.node.clock import raw_ns
 from pgraft.storage.disk import DirectoryLock, Disk, OsDisk
 from pgraft.storage.identity_file import load_or_create
 from tests.support.ports import free_port_block
@@ -72,7 +73,10 @@ class Settings:
     snapshots: SnapshotOptions | None = None
     """When snapshots are taken; None: never, and the log is never shortened."""
     admit: Callable[[JoinRequest], str] | None = None
+    state_bytes: int = 0
+    """The state in a snapshot is filled up to this; then no command may end with a zero."""
     freezes: bool = False
+    raw_clock: Callable[[], int] | None = raw_ns
     join: JoinTarget | None = None
     """Ask to be admitted instead of forming a group."""
 
@@ -170,6 +174,7 @@ class Member:
             boot=random.SystemRandom().getrandbits(62),
             snapshots=self.settings.snapshots or SnapshotOptions(),
             freezes=self.settings.freezes,
+            raw_clock=self.settings.raw_clock,
         )
         shortens = self.settings.snapshots is not None
         hooks = Hooks(
@@ -191,10 +196,13 @@ class Member:
             self.commands.append(entry.data[:NAME_BYTES] if shortens else entry.data)
 
     def _snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(self.commands)
+        return msgspec.msgpack.encode(self.commands).ljust(self.settings.state_bytes, b"\0")
 
     def _restore(self, snapshot: Snapshot) -> None:
-        self.commands[:] = msgspec.msgpack.decode(snapshot.data, type=list[bytes])
+        assert len(snapshot.data) >= self.settings.state_bytes
+        unpacker = msgspec.msgpack.Decoder(list[bytes])
+        data = snapshot.data.rstrip(b"\0") if self.settings.state_bytes else snapshot.data
+        self.commands[:] = unpacker.decode(data)
 
 
 def _transport(settings: Settings, identity: Identity, network: MemoryNetwork | None) -> Transport:

@@ -58,6 +58,7 @@ from ramd.state.commands import (
     RecordSystem,
     RequestHandover,
 )
+from ramd.state.recovery import RecordRecovery
 from tests.support.policy_sync import SyncVerbs, long_copy
 from tests.support.policy_world import (
     BOOT_NS,
@@ -182,17 +183,17 @@ class Story(SyncVerbs):
         wanted = Handover(epoch=self.world.state.epoch, target=target, accept_loss=loss)
         yield from self._apply(RequestHandover(handover=wanted))
 
+    def do_recovered(self, words: Words) -> Iterator[str]:
+        """recovered NODE: a person had NODE go on alone."""
+        self.do_coordinator(Words.of([*words.plain, "restarted"]))
+        yield from self._apply(RecordRecovery(cluster_id="c2", survivor=int(words.plain[0])))
+
     def do_fork(self, words: Words) -> Iterator[str]:
         """fork EPOCH LSN: its primary reports where its timeline begins."""
         epoch = int(words.plain[0])
         reign = next(r for r in self.world.state.reigns if r.epoch == epoch)
-        yield from self._apply(
-            RecordFork(
-                epoch=epoch,
-                parent_timeline=reign.parent_timeline or 0,
-                fork_lsn=parse_lsn(words.plain[1]),
-            )
-        )
+        parent, lsn = reign.parent_timeline or 0, parse_lsn(words.plain[1])
+        yield from self._apply(RecordFork(epoch=epoch, parent_timeline=parent, fork_lsn=lsn))
 
     def do_record(self, words: Words) -> Iterator[str]:
         """record: the reigns."""

@@ -89,12 +89,14 @@ class ServerCluster:
         options = plain_options(self.folder / f"n{node_id}", node_id, self._ports[node_id - 1])
         return open_site(replace(options, **changes), bin_dir=self.bin_dir)
 
-    def instance(self, node_id: int, *, from_template: bool = False, **changes: Any) -> Instance:
+    def instance(
+        self, node_id: int, *, from_template: bool = False, copy: str = "", **changes: Any
+    ) -> Instance:
         """One node's server, its data directory absent or a copy of the template."""
         site = self.site(node_id, **changes)
         if from_template:
             copy_data(self._root.template(self.bin_dir), site.data_dir)
-        return Instance(site)
+        return Instance(site, copy=lambda: copy)
 
 
 def plain_options(folder: Path, node_id: int, port: int) -> ServerOptions:

@@ -1,197 +1,233 @@
-"""A simulated group: one event queue, N hosts, one network, all faults by one seed.
+"""A simulated group: one event queue, hosts, one network, all faults by one seed.
 
-Lives here: time, the run in two phases (chaos, then peace), client load. Must not live here: what a
-property means (tests/simulation/checkers). Start reading at `Group.run`.
+Lives here: time, the run in two phases (a storm, then calm), what a failure says. Must not live
+here: what a property means (tests/simulation/checkers). Start reading at `Group.run`.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
+import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from pgraft.core.config import founding
-from pgraft.core.raft import Raft
 from pgraft.core.types import (
     AppendReply,
+    Config,
     NodeId,
+    Origin,
     Outgoing,
     SafetyViolation,
-    Timing,
     VoteReply,
     VoteRequest,
 )
-from tests.simulation.checkers import Checker, CheckFailed, all_checkers
+from tests.simulation.checkers import Checker, CheckFailed, Watch, all_checkers
+from tests.simulation.checkers.base import Applied, Disks, Handler, Led, Sent
+from tests.simulation.tally import Tally
+from tests.support.raft_calm import Calm
+from tests.support.raft_churn import Churn, record_of
 from tests.support.raft_clock import DriftingClock
 from tests.support.raft_faults import Faults
-from tests.support.raft_host import MS, Host, Process, Setup, grant_of
+from tests.support.raft_history import Histories
+from tests.support.raft_host import Host
+from tests.support.raft_load import Load
 from tests.support.raft_network import Network
-from tests.support.raft_store import Image, MemoryStore, Store
-from tests.support.raft_wal_store import WalStore
+from tests.support.raft_store import MemoryStore, Store
+from tests.support.raft_wal_store import WalStore, segments_of
+from tests.support.raft_world import Plan, drawn
 
-CHAOS_NS = 4_500 * MS
-PEACE_NS = 2_500 * MS
-TIMING = Timing(
-    heartbeat_ns=40 * MS,
-    election_ns=200 * MS,
-    lease_ttl_ns=600 * MS,
-    drift=0.02,
-    scheduling_ns=20 * MS,
-)
+FAILURES = (AssertionError, ValueError, LookupError, AttributeError, TypeError)
+"""What a broken core may raise, beside its own SafetyViolation."""
+_PROMISES = (VoteReply, VoteRequest, AppendReply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one seed came to."""
+    """What one seed came to; `trace` names every message in its order."""
 
     seed: int
+    trace: int
     counts: dict[str, int]
 
 
 class RunFailed(AssertionError):
-    """A seed broke a property; the text says how to run it again."""
+    """A seed broke a property; the text says which, and how to run it again."""
+
+    def __init__(self, text: str, found_by: str) -> None:
+        super().__init__(text, found_by)
+        self.found_by = found_by
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
-def run_seed(seed: int, *, wal: bool = False) -> Outcome:
-    """Run one seed; RunFailed if a property broke or the group did not recover.
+def run_seed(seed: int, *, wal: bool | None = None, chaos: int | None = None) -> Outcome:
+    """Run one seed; RunFailed if a property broke or the group did not recover."""
+    again = f"make sim SEED={seed}"
+    again += "" if wal is None else f" WAL={int(wal)}"
+    again += "" if chaos is None else f" CHAOS={chaos}"
+    return run_plan(drawn(seed, wal=wal, chaos=chaos), again)
 
-    `wal`: on the real log's code over disks that tear, instead of the simple store.
-    """
-    group = Group(seed, all_checkers(), WalStore if wal else MemoryStore)
+
+def run_plan(plan: Plan, again: str) -> Outcome:
+    """Run a plan; `again` is the command that does the same."""
+    group = Group(plan, all_checkers())
     try:
-        group.run()
-    except (CheckFailed, SafetyViolation, AssertionError, ValueError) as failure:
+        with segments_of(plan.segment_bytes):
+            group.run()
+    except (*FAILURES, SafetyViolation) as failure:
+        found_by = _culprit(failure)
         raise RunFailed(
-            f"{type(failure).__name__} at {group.now / 1e9:.3f} s: {failure}\n"
-            f"again: python -m tools.sim --seed {seed}" + (" --wal" if wal else "")
+            f"{found_by} at {group.now / 1e9:.3f} s: {failure}\nagain: {again}", found_by
         ) from failure
-    return Outcome(seed=seed, counts=dict(sorted(group.counts.items())))
+    return Outcome(seed=plan.seed, trace=group.trace, counts=dict(sorted(group.counts.items())))
+
+
+def _culprit(failure: BaseException) -> str:
+    """The checker, or the file of our own code, that objected."""
+    traceback = failure.__traceback__
+    name = type(failure).__name__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        found = frame.f_locals.get("self")
+        if isinstance(failure, CheckFailed) and isinstance(found, Checker | Calm | Histories):
+            name = type(found).__name__
+        elif not isinstance(failure, CheckFailed):
+            name = f"{type(failure).__name__} in {frame.f_globals.get('__name__', '?')}"
+        traceback = traceback.tb_next
+    return name
 
 
 class Group:
-    """N hosts and everything between them; `now` is true time in ns."""
+    """Hosts and everything between them; `now` is true time in ns."""
 
-    def __init__(
-        self, seed: int, checkers: Sequence[Checker], store: Callable[[NodeId], Store]
-    ) -> None:
+    def __init__(self, plan: Plan, checkers: Iterable[Checker]) -> None:
+        self.plan = plan
         self.now = 0
-        self.rng = random.Random(f"group {seed}")
-        self.counts: dict[str, int] = Counter()
-        self.checkers = checkers
-        self.network = Network(random.Random(f"network {seed}"))
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self.hosts = self._build(store)
-        self._eligible = list(self.hosts)
+        self.rng = random.Random(f"group {plan.seed}")
+        self.counts: Counter[str] = Counter()
+        self.network = Network(random.Random(f"network {plan.seed}"), 2 * plan.e_ns)
+        self.histories = Histories(random.Random(f"clients {plan.seed}"), self.counts)
+        self.watch = Watch([*checkers, self.histories, Tally(self.counts), _Reactions(self)])
+        self.hosts: dict[NodeId, Host] = {}
+        self.load = Load(self)
+        self.trace = 0
+        self._queue: list[tuple[int, int, Callable[[], object]]] = []
+        self._queued = 0
+        self._found()
 
-    def later(self, delay_ns: int, action: Callable[[], None]) -> None:
+    def later(self, delay_ns: int, action: Callable[[], object]) -> None:
         """Run an action after a delay in true time."""
-        heapq.heappush(self._queue, (self.now + delay_ns, next(self._order), action))
+        self._queued += 1
+        heapq.heappush(self._queue, (self.now + delay_ns, self._queued, action))
 
-    def post(self, sender: NodeId, outgoing: Outgoing) -> None:
+    def post(self, sender: Host, outgoing: Outgoing) -> None:
         """Send a message through the network."""
-        if isinstance(outgoing.message, (VoteReply, VoteRequest, AppendReply)):
-            disk = self.hosts[sender].durable.store.durable
-            for checker in self.checkers:
-                checker.on_send(sender, outgoing.to, outgoing.message, disk)
-        host = self.hosts[outgoing.to]
-        for delay in self.network.arrivals(sender, outgoing.to):
-            self.later(delay, lambda: host.receive(sender, outgoing.message))
+        message, to = outgoing.message, outgoing.to
+        node = sender.node
+        if isinstance(message, _PROMISES):
+            self.watch.emit(Sent(node, to, message, sender.store.durable))
+        host = self.hosts[to]
+        self.trace = zlib.crc32(
+            b"%d %d %d %s" % (self.now, node, to, type(message).__name__.encode()), self.trace
+        )
+        for delay in self.network.arrivals(node, to):
+            self.later(delay, lambda: host.receive(node, message))
 
-    def disks(self) -> list[Image]:
-        """What is durable on each node."""
-        return [host.durable.store.durable for host in self.hosts.values()]
+    def ask(self, sender: NodeId, to: NodeId, data: bytes, origin: Origin) -> None:
+        """Send a client's command from one member to another."""
+        host = self.hosts[to]
+        for delay in self.network.arrivals(sender, to):
+            self.later(delay, lambda: host.propose(data, origin))
+
+    def disks(self) -> Disks:
+        """What is durable on each node, also where it was lost since."""
+        return {node: host.store.durable for node, host in self.hosts.items()}
+
+    def links(self, node: NodeId, up: bool) -> None:
+        """Often the peers notice at once that the connections of a node broke."""
+        if not up and self.rng.random() < 0.5:
+            return
+        for other, host in self.hosts.items():
+            if other != node and (node, other) not in self.network.cuts:
+                host.link(node, up)
 
     def run(self) -> None:
-        """Chaos, then peace: all nodes up, network healed, and everything must work again."""
-        faults = Faults(self)
+        """A storm, then calm in which everything must work again."""
+        churn, calm = Churn(self, self.admit), Calm(self)
+        faults = Faults(self, churn.change)
         for host in self.hosts.values():
             host.start()
         faults.begin()
-        self.later(1, self._load)
-        self._run_until(CHAOS_NS)
-        left_out = faults.end()
-        self._eligible = [node for node in self.hosts if node != left_out]
-        before = max(host.durable.store.durable.hard_state.commit for host in self.hosts.values())
-        self._run_until(CHAOS_NS + PEACE_NS)
-        connected = [self.hosts[node] for node in self._eligible]
-        self._expect_recovered([host.process for host in connected if host.process], before)
+        if self.plan.churn:
+            churn.begin()
+        self.later(1, self.load.begin)
+        self.run_until(self.plan.chaos * self.plan.e_ns)
+        faults.end()
+        churn.end()
+        calm.begin()
+        self.load.eligible = calm.core
+        while unmet := calm.unmet():  # bounded by the limits in `Calm.overdue`
+            calm.overdue(unmet)
+            self.run_until(self.now + self.plan.e_ns // 4)
+        self.histories.close()
+        self.counts["simulated ms"] += self.now // 1_000_000
 
-    def leaders(self) -> list[Host]:
-        """Hosts whose core believes that it leads."""
-        return [h for h in self.hosts.values() if h.process and h.process.leads]
-
-    def _build(self, store: Callable[[NodeId], Store]) -> dict[NodeId, Host]:
-        size = self.rng.choice((3, 3, 5))
-        nodes = [NodeId(n) for n in range(1, size + 1)]
-        limit = int(TIMING.drift * 1_000_000)
-        setup = Setup(config=founding(nodes), timing=TIMING, store=store)
-        hosts = {}
-        for node in nodes:
-            # The extremes break first, so they come up often.
-            ppm = self.rng.choice((-limit, limit, self.rng.randint(-limit, limit)))
-            clock = DriftingClock(offset_ns=self.rng.randrange(10**15), ppm=ppm)
-            hosts[node] = Host(self, node, clock, setup)
-        return hosts
-
-    def _run_until(self, end: int) -> None:
-        while self._queue and self._queue[0][0] <= end:
-            self.now, _, action = heapq.heappop(self._queue)
+    def run_until(self, end: int) -> None:
+        """Let time pass."""
+        queue = self._queue
+        while queue and queue[0][0] <= end:
+            self.now, _, action = heapq.heappop(queue)
             action()
         self.now = end
 
-    def _load(self) -> None:
-        """Clients: proposals, reads, and a coordinator that moves the lease whenever it may."""
-        self.later(self.rng.randrange(2 * MS, 30 * MS), self._load)
-        host = self.rng.choice(self.leaders() * 2 + list(self.hosts.values()))
-        if host.process is not None:
-            host.process.when_awake(lambda process: self._ask(process.host))
-        for leader in self.leaders():
-            assert leader.process is not None
-            leader.process.when_awake(self._coordinate)
+    def admit(self) -> Host:
+        """A blank host with a new id, which takes part once it is told that it is a member."""
+        host = self._host(NodeId(max(self.hosts) + 1), Config(voters=frozenset()))
+        host.gone = True
+        return host
 
-    def _ask(self, host: Host) -> None:
-        process = host.process
-        assert process is not None
-        if self.rng.random() < 0.3:
-            context = self.rng.getrandbits(30)
-            for checker in self.checkers:
-                checker.on_read_asked(host.node, context)
-            process.attempt(lambda raft, now: raft.read_index(context, now))
-        else:
-            for _ in range(self.rng.choice((1, 1, 1, 5))):
-                data = self.rng.randbytes(self.rng.choice((1, 8, 300)))
-                process.attempt(partial(_propose, data))
+    def _found(self) -> None:
+        nodes = [NodeId(number) for number in range(1, self.plan.size + 1)]
+        config = founding(nodes)
+        peers = tuple(record_of(node) for node in nodes)
+        config = Config(voters=config.voters, peers=peers)
+        for node in nodes:
+            self._host(node, config)
 
-    def _coordinate(self, process: Process) -> None:
-        """Move the lease, or come back at the very moment when it may be moved."""
-        movable = process.raft.granter.may_move_at(process.now)
-        if movable is None:
+    def _host(self, node: NodeId, config: Config) -> Host:
+        limit = int(self.plan.timing.drift * 1_000_000)
+        # The extremes break first, so they come up often.
+        ppm = self.rng.choice((-limit, limit, self.rng.randint(-limit, limit)))
+        clock = DriftingClock(self.rng.randrange(10**15), ppm)
+        store: Store = WalStore(node) if self.plan.wal else MemoryStore(node)
+        self.hosts[node] = Host(self, record_of(node), clock, store, config)
+        return self.hosts[node]
+
+
+class _Reactions(Checker):
+    """What others do when they hear of something: new leaders get work, new members start."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def handlers(self) -> Mapping[type, Handler]:
+        return {Led: self._led, Applied: self._applied}
+
+    def _led(self, led: Led) -> None:
+        process = self._group.hosts[led.node].process
+        if process is not None:
+            self._group.later(1, lambda: process.when_awake(self._group.load.elected))
+
+    def _applied(self, applied: Applied) -> None:
+        config = applied.entry.config
+        if config is None:
             return
-        wait = process.host.clock.true(movable) - self.now
-        if 0 < wait < 30 * MS:
-            self.later(wait, lambda: process.when_awake(self._coordinate))
-        holder = self.rng.choice(self._eligible)
-        ttl = self.rng.choice((1, 2, 2)) * TIMING.lease_ttl_ns // 2
-        if process.attempt(lambda raft, now: raft.propose_grant(grant_of(raft, holder, ttl), now)):
-            self.counts["grants"] += 1
-
-    def _expect_recovered(self, processes: list[Process], before: int) -> None:
-        """One leader, new commits on everybody, and somebody holds a lease."""
-        leaders = [process.host.node for process in processes if process.leads]
-        if len(leaders) != 1:
-            raise CheckFailed(f"after peace of {PEACE_NS / 1e9} s these lead: {leaders}")
-        applied = [process.raft.status().applied for process in processes]
-        if min(applied) <= before or max(applied) - min(applied) > 50:
-            raise CheckFailed(f"applied {applied}; when peace began {before} was committed")
-        if all(process.raft.holder.deadline_ns <= process.now for process in processes):
-            raise CheckFailed("nobody holds a lease")
-        self.counts["log"] = max(applied)
-
-
-def _propose(data: bytes, raft: Raft, now: int) -> None:
-    raft.propose(data, now)
+        for record in config.peers:
+            host = self._group.hosts[record.node]
+            if host.record != record:
+                self._group.later(1, lambda host=host, record=record: host.admit(record))  # type: ignore[misc]
+                host.record = record

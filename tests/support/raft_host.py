@@ -1,332 +1,211 @@
-"""A simulated host: drives one real core as the shell does, with a clock and a disk of its own.
+"""A simulated host: what outlives its daemon, its clock, and how the daemon starts and dies.
 
-Lives here: the order of a Ready's steps, ticks, pauses, crashes, and what the daemon would do with
-a lease. Must not live here: rules of Raft, faults (see `raft_faults`). Start reading at
-`Process.pump`.
+Lives here: `Host`, the page of its server, the trail of its configurations. Must not live here: the
+daemon's loop (see `raft_process`), faults (see `raft_faults`). Start reading at `Host.start`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pgraft.core.raft import Raft
-from pgraft.core.types import (
-    Config,
-    Entry,
-    EventKind,
-    Grant,
-    Message,
-    NodeId,
-    Outgoing,
-    ProposalRefused,
-    ReadDone,
-    Ready,
-    Role,
-    Term,
-    Timing,
-)
-from tests.simulation.checkers.base import Applied, Checker
+from pgraft.core.types import Config, Index, Message, NodeId, Origin, PeerRecord, Ready
+from tests.simulation.checkers.base import Configured, Fenced, Leased, Started, Watch
 from tests.support.raft_clock import DriftingClock
-from tests.support.raft_store import Image, Store
-
-MS = 1_000_000
-
-
-class World(Protocol):
-    """What a host needs of the simulation around it."""
-
-    now: int
-    rng: random.Random
-    counts: dict[str, int]
-    checkers: Sequence[Checker]
-
-    def later(self, delay_ns: int, action: Callable[[], None]) -> None:
-        """Run an action after a delay in true time."""
-        ...
-
-    def post(self, sender: NodeId, outgoing: Outgoing) -> None:
-        """Hand a message to the network."""
-        ...
-
-    def disks(self) -> list[Image]:
-        """What is durable on each voter."""
-        ...
+from tests.support.raft_process import Process
+from tests.support.raft_store import Refused, Store
+from tests.support.raft_world import World
 
 
 @dataclass(slots=True)
-class Durable:
-    """What survives a crash of the process, beside the log."""
+class Page:
+    """What the server reads: until when (local clock) it is primary of which epoch.
 
-    store: Store
+    It outlives the daemon, and so does the promise never to use `released_epoch` again.
+    """
+
+    epoch: int = 0
+    deadline_ns: int = 0
     released_epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What all nodes of a group have in common; `store` makes a blank disk for a node."""
+class Trail:
+    """The configurations in a node's log, in order, kept beside the core's own."""
 
-    config: Config
-    timing: Timing
-    store: Callable[[NodeId], Store]
+    def __init__(self, node: NodeId, watch: Watch) -> None:
+        self._node = node
+        self._watch = watch
+        self.configs: list[tuple[Index, Config]] = []
+
+    def start(self, founding: Config, store: Store) -> None:
+        """What a process that starts finds."""
+        image = store.durable
+        first = image.snapshot.config if image.snapshot is not None else founding
+        self.configs = [(image.base, first)]
+        self.configs += [(e.index, e.config) for e in image.entries if e.config is not None]
+
+    def wrote(self, ready: Ready, *, leading: bool, commit: Index) -> None:
+        """The core handed out a batch."""
+        if ready.snapshot is not None:
+            self.configs = [(ready.snapshot.index, ready.snapshot.config)]
+        while ready.truncate_from is not None and self.configs[-1][0] >= ready.truncate_from:
+            self.configs.pop()
+        for entry in ready.entries:
+            if entry.config is None:
+                continue
+            at, before = self.configs[-1]
+            self._watch.emit(Configured(self._node, leading, before, at, entry.config, commit))
+            self.configs.append((entry.index, entry.config))
+
+    def relevant(self, commit: Index) -> list[Config]:
+        """What may still decide: the newest committed configuration and all after it."""
+        committed = max((at for at, _ in self.configs if at <= commit), default=Index(0))
+        return [config for at, config in self.configs if at >= committed]
 
 
 class Host:
-    """One node. `alive` False: the process is gone; `paused_until`: it stands still."""
+    """One machine with one disk; `process` None: no daemon runs. `gone`: not there, or no more.
+    `doubtful`: its disk may turn out to be lost."""
 
-    def __init__(self, world: World, node: NodeId, clock: DriftingClock, setup: Setup) -> None:
+    def __init__(
+        self,
+        world: World,
+        record: PeerRecord,
+        clock: DriftingClock,
+        store: Store,
+        founding: Config,
+    ) -> None:
         self.world = world
-        self.node = node
+        self.record = record
         self.clock = clock
-        self.durable = Durable(setup.store(node))
-        self._setup = setup
+        self.store = store
+        self.page = Page()
+        self.trail = Trail(record.node, world.watch)
         self.process: Process | None = None
+        self.gone = False
+        self.doubtful = False
+        self.suspect = False
+        self._founding = founding
+        self.trail.start(founding, store)
 
     @property
-    def alive(self) -> bool:
-        """Whether a process runs."""
-        return self.process is not None
+    def node(self) -> NodeId:
+        """Its number in the group."""
+        return self.record.node
 
-    def start(self) -> None:
-        """A new process, from what is on disk."""
+    def start(self) -> bool:
+        """A new process, from what is on disk; False if it must not start on that."""
         assert self.process is None
-        config, timing = self._setup.config, self._setup.timing
         world = self.world
-        for checker in world.checkers:
-            checker.on_restart(self.node)
-            checker.on_durable(self.node, self.durable.store.durable.hard_state)
+        try:
+            recovered = self.store.recover(self._founding)
+        except Refused:
+            # Its operator gives it up: it comes back as another member, or not at all.
+            world.counts["disks refused"] += 1
+            self.gone = True
+            return False
+        self.doubtful = False
+        world.watch.emit(Started(self.node, self.store.durable))
+        self.trail.start(self._founding, self.store)
         raft = Raft(
             self.node,
-            self.durable.store.recover(config),
-            timing,
+            recovered,
+            world.plan.timing,
             random.Random(world.rng.getrandbits(64)),
             self.clock.local(world.now),
             boot=world.rng.getrandbits(63),
-            released_epoch=self.durable.released_epoch,
+            released_epoch=self.page.released_epoch,
+            since=self.record.since,
         )
-        self.process = Process(self, raft, timing.lease_ttl_ns // 10)
+        raft.clock_suspect(self.suspect, self.clock.local(world.now))
+        self.process = Process(self, raft)
+        if recovered.snapshot is not None:
+            self.process.client.machine.restore(recovered.snapshot)
         self.process.start()
+        world.links(self.node, True)
+        return True
+
+    def admit(self, record: PeerRecord) -> None:
+        """This blank host is a member now: its daemon is told so, and starts."""
+        self.record = record
+        self.gone = False
+        self.start()
 
     def crash(self) -> None:
         """The process dies; what was not synced may be lost. Its server keeps the lease it has."""
         assert self.process is not None
         self.process.dead = True
+        self.process.client.end()
         self.process = None
-        self.durable.store.crash(self.world.rng)
+        self.store.crash(self.world.rng)
         self.world.counts["crashes"] += 1
+        self.world.links(self.node, False)
+
+    def lose(self) -> None:
+        """The host is gone for good, with its disk."""
+        if self.process is not None:
+            self.crash()
+        self.gone = True
 
     def receive(self, sender: NodeId, message: Message) -> None:
         """A message arrives; a paused process finds it later, a dead one never."""
         if self.process is not None:
             self.process.when_awake(lambda process: process.step(sender, message))
 
+    def propose(self, data: bytes, origin: Origin) -> None:
+        """A command arrives that another member sent to us as its leader."""
+        if self.process is not None:
+            self.process.when_awake(lambda process: process.take(data, origin))
 
-class Process:
-    """One run of a daemon: the core and the shell's loop around it."""
+    def link(self, peer: NodeId, up: bool) -> None:
+        """The transport saw a connection break or come back."""
+        if self.process is not None:
+            self.process.when_awake(lambda p: p.attempt(lambda raft, now: raft.link(peer, up, now)))
 
-    def __init__(self, host: Host, raft: Raft, renew_every_ns: int) -> None:
-        self.host = host
-        self.raft = raft
-        self.dead = False
-        self.paused_until = 0
-        self.sync_ns = 2 * MS
-        self._renew_every_ns = renew_every_ns
-        self._unsynced: list[Ready] = []
-        self._lease = (0, 0)
+    def fence(self, epoch: int) -> None:
+        """Never to be primary of this epoch again; promised on disk."""
+        self.page.released_epoch = epoch
+        self.page.deadline_ns = 0
+        self.world.watch.emit(Fenced(self.node, epoch, self.world.now))
 
-    @property
-    def now(self) -> int:
-        """The node's own clock."""
-        return self.host.clock.local(self.host.world.now)
-
-    @property
-    def leads(self) -> bool:
-        """Whether the core believes that it leads; cheaper than its status."""
-        return self.raft._parts.state.leading
-
-    def start(self) -> None:
-        """Begin to tick and, as the daemon does, to renew what may be held."""
-        self._tick_later()
-        self._renew_later()
-
-    def step(self, sender: NodeId, message: Message) -> None:
-        """Take a message."""
-        self.raft.step(sender, message, self.now)
-        self.pump()
-
-    def input(self, action: Callable[[Raft, int], object]) -> None:
-        """Call the core, whether it refuses or not."""
-        self.attempt(action)
-
-    def attempt(self, action: Callable[[Raft, int], object]) -> bool:
-        """Call the core; False if it refused."""
-        try:
-            action(self.raft, self.now)
-        except ProposalRefused:
-            self.pump()
-            return False
-        self.pump()
-        return True
-
-    def release(self) -> None:
-        """Fence: latch on disk, stop acting as primary, tell the group."""
-        holder = self.raft.holder
-        if holder.epoch == 0:
+    def watch_lease(self, process: Process) -> None:
+        """Publish what the core holds, as the server would read it, mapped to true time."""
+        holder, page = process.raft.holder, self.page
+        if holder.epoch > page.epoch:
+            page.epoch, page.deadline_ns = holder.epoch, 0
+            self.world.later(1, lambda: process.when_awake(lambda p: p.renew()))
+        if holder.epoch != page.epoch or holder.deadline_ns == page.deadline_ns:
             return
-        self.host.durable.released_epoch = holder.epoch
-        for checker in self.host.world.checkers:
-            checker.on_fence(self.host.node, holder.epoch, self.host.world.now)
-        holder.release(b"fenced", self.now)
-        self._lease = (holder.epoch, 0)
-        self.pump()
+        if holder.deadline_ns > process.now:
+            page.deadline_ns = holder.deadline_ns
+            self.world.counts["renewals"] += 1
+            self._tell_lease()
 
-    def pump(self) -> None:
-        """Take every Ready and do what the package docstring of the core asks for."""
-        for _ in range(100):
-            ready = self.raft.ready()
-            if ready is None:
-                self._watch_lease()
-                return
-            self._perform(ready)
-        raise AssertionError("the core does not come to rest")
+    def run_clock_at(self, ppm: int) -> None:
+        """Another rate of the clock, which moves the true end of a lease."""
+        self.clock.run_at(ppm, self.world.now)
+        if self.page.deadline_ns > self.clock.local(self.world.now):
+            self._tell_lease()
 
-    def when_awake(self, action: Callable[[Process], None]) -> None:
-        """Run an action now, or when the pause is over; never in a dead process."""
-        world = self.host.world
-        if self.dead:
-            return
-        if world.now < self.paused_until:
-            world.later(self.paused_until - world.now, lambda: self.when_awake(action))
-        else:
-            action(self)
+    def suspect_clock(self, suspect: bool) -> None:
+        """The daemon notices that its clock runs off too much, or that it is sound again."""
+        self.suspect = suspect
+        if self.process is not None:
+            self.process.when_awake(
+                lambda p: p.attempt(lambda raft, now: raft.clock_suspect(suspect, now))
+            )
 
-    def _perform(self, ready: Ready) -> None:
-        world, node = self.host.world, self.host.node
-        for outgoing in ready.send_now:
-            world.post(node, outgoing)
-        if ready.token is not None:
-            self._write(ready)
-        assert ready.token is not None or not ready.send_after_sync
-        assert ready.token is None or ready.entries or ready.hard_state or ready.truncate_from
-        for entry in ready.committed:
-            self._apply(entry)
-        for event in ready.events:
-            if event.kind is EventKind.ROLE_CHANGED and event.detail == Role.LEADER:
-                self._elected(event.term)
-        for read in ready.reads:
-            self._read(read)
+    def holds(self) -> bool:
+        """Whether its server may act as primary now."""
+        return self.page.deadline_ns > self.clock.local(self.world.now)
 
-    def _write(self, ready: Ready) -> None:
-        host, world = self.host, self.host.world
-        if ready.entries:
-            prev = self._log()[ready.entries[0].index - 2] if ready.entries[0].index > 1 else None
-            prev_term = prev.term if prev is not None else Term(0)
-            for checker in world.checkers:
-                checker.on_entries(host.node, prev_term, ready.entries)
-        host.durable.store.write(ready)
-        self._unsynced.append(ready)
-        if len(self._unsynced) == 1:
-            self._sync()
+    def applied(self, process: Process) -> None:
+        """A batch was applied: now and then keep a snapshot of it."""
+        chance = 0.02 if self.world.plan.churn else 0.005
+        if self.world.rng.random() < chance:
+            self.world.later(1, lambda: process.when_awake(lambda p: p.snap()))
 
-    def _sync(self) -> None:
-        """One sync makes everything durable that was written before it began."""
-        covered = len(self._unsynced)
-        world = self.host.world
-        world.later(world.rng.randrange(1, self.sync_ns), lambda: self._synced(covered))
-
-    def _synced(self, covered: int) -> None:
-        if self.dead:
-            return
-        for _ in range(covered):
-            self.host.durable.store.sync()
-            for checker in self.host.world.checkers:
-                checker.on_durable(self.host.node, self.host.durable.store.durable.hard_state)
-        self.when_awake(lambda process: process.after_sync(covered))
-
-    def after_sync(self, covered: int) -> None:
-        """Batches are durable: what depends on them may leave."""
-        done, self._unsynced = self._unsynced[:covered], self._unsynced[covered:]
-        if self._unsynced:
-            self._sync()
-        for ready in done:
-            for outgoing in ready.send_after_sync:
-                self.host.world.post(self.host.node, outgoing)
-            assert ready.token is not None
-            self.raft.persisted(ready.token, self.now)
-            self.pump()
-
-    def _apply(self, entry: Entry) -> None:
-        world = self.host.world
-        world.counts["applied"] += 1
-        applied = Applied(
-            node=self.host.node,
-            term=self.raft._parts.state.term,
-            entry=entry,
-            disks=world.disks(),
-        )
-        for checker in world.checkers:
-            checker.on_apply(applied)
-
-    def _elected(self, term: Term) -> None:
-        self.host.world.counts["elections"] += 1
-        for checker in self.host.world.checkers:
-            checker.on_leader(self.host.node, term, self._log())
-
-    def _read(self, read: ReadDone) -> None:
-        if read.index is not None:
-            self.host.world.counts["reads"] += 1
-            for checker in self.host.world.checkers:
-                checker.on_read_done(self.host.node, read.context, read.index)
-
-    def _log(self) -> Sequence[Entry]:
-        """The core's log, also what is not durable."""
-        return self.raft._parts.state.log._entries
-
-    def _watch_lease(self) -> None:
-        """What the server would read from its page, mapped to true time."""
-        holder, host = self.raft.holder, self.host
-        lease = (holder.epoch, holder.deadline_ns)
-        if lease == self._lease:
-            return
-        if holder.epoch != self._lease[0]:
-            self._renew_now()
-        self._lease = lease
-        if holder.deadline_ns > self.now:
-            host.world.counts["renewals"] += 1
-            until = host.clock.true(holder.deadline_ns)
-            for checker in host.world.checkers:
-                checker.on_lease(host.node, holder.epoch, host.world.now, until)
-
-    def _tick_later(self) -> None:
-        world = self.host.world
-        due = self.host.clock.true(self.raft.next_deadline())
-        delay = max(due - world.now, 0) + world.rng.randrange(1, MS)
-        world.later(delay, lambda: self.when_awake(lambda process: process.tick()))
-
-    def tick(self) -> None:
-        """Tick the core and arrange for the next one."""
-        self.raft.tick(self.now)
-        self.pump()
-        self._tick_later()
-
-    def _renew_now(self) -> None:
-        """A new epoch: ask for the first lease without waiting for the next beat."""
-        self.host.world.later(1, lambda: self.when_awake(lambda process: process.renew()))
-
-    def _renew_later(self) -> None:
-        self.renew()
-        self.host.world.later(
-            self._renew_every_ns, lambda: self.when_awake(lambda process: process._renew_later())
-        )
-
-    def renew(self) -> None:
-        """Ask for one more ttl, if an epoch is held."""
-        self.raft.holder.renew(self.now)
-        self.pump()
-
-
-def grant_of(raft: Raft, holder: NodeId, ttl_ns: int) -> Grant:
-    """The grant that would follow the epoch this core has applied."""
-    return Grant(holder=holder, epoch=raft.status().epoch + 1, ttl_ns=ttl_ns)
+    def _tell_lease(self) -> None:
+        until = self.clock.true(self.page.deadline_ns)
+        self.world.watch.emit(Leased(self.node, self.page.epoch, self.world.now, until))

@@ -7,10 +7,11 @@ time (the simulated host decides when a sync ends). Start reading at `Store`.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pgraft.core.types import (
+    NO_NODE,
     Config,
     Entry,
     HardState,
@@ -21,6 +22,11 @@ from pgraft.core.types import (
     Snapshot,
     Term,
 )
+from pgraft.storage.errors import WalFailed
+
+
+class Refused(Exception):
+    """The member must not start on this disk; the text says why."""
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class Image:
             self.snapshot = ready.snapshot
             self.entries.clear()
             base = self.base
+            self._at_least(ready.snapshot)
         if ready.truncate_from is not None and ready.snapshot is None:
             assert base < ready.truncate_from <= base + len(self.entries) + 1
             del self.entries[ready.truncate_from - base - 1 :]
@@ -65,6 +72,15 @@ class Image:
         if snapshot.index > self.base:
             del self.entries[: snapshot.index - self.base]
             self.snapshot = snapshot
+            self._at_least(snapshot)
+
+    def _at_least(self, snapshot: Snapshot) -> None:
+        """What a snapshot stands for is committed, in its term or a later one."""
+        old = self.hard_state
+        new = replace(old, commit=max(old.commit, snapshot.index))
+        if old.term < snapshot.term:
+            new = replace(new, term=snapshot.term, vote=NO_NODE)
+        self.hard_state = new
 
     def term_at(self, index: Index) -> Term | None:
         """Term of a durable entry, None if there is none; of the snapshot's, what it says."""
@@ -88,7 +104,7 @@ class Image:
 
 
 class Store(Protocol):
-    """What the simulated host asks of a disk; another one may run the real log's code."""
+    """What the simulated host asks of a disk. WalFailed: the disk refused, the process must end."""
 
     durable: Image
 
@@ -100,12 +116,28 @@ class Store(Protocol):
         """The oldest batch that is not durable becomes so."""
         ...
 
+    def compact(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot of what was applied, durably, and forget what it stands for."""
+        ...
+
     def crash(self, rng: random.Random) -> None:
         """Lose what was not synced; of that, a prefix may have reached the disk all the same."""
         ...
 
+    def fail_next(self, rng: random.Random) -> None:
+        """The disk refuses soon: a sync, or a new file."""
+        ...
+
+    def heal(self) -> None:
+        """The disk refuses nothing any more."""
+        ...
+
+    def rot(self, rng: random.Random) -> None:
+        """Something on it changes by itself."""
+        ...
+
     def recover(self, config: Config) -> Recovered:
-        """What a new process finds."""
+        """What a new process finds. Raises Refused."""
         ...
 
 
@@ -115,21 +147,33 @@ class MemoryStore:
     def __init__(self, node: NodeId) -> None:
         self.durable = Image()
         self._unsynced: list[Ready] = []
+        self._failing = False
 
     def write(self, ready: Ready) -> None:
         self._unsynced.append(ready)
 
     def sync(self) -> None:
+        if self._failing:
+            self._failing = False
+            raise WalFailed("injected")
         self.durable.write(self._unsynced.pop(0))
+
+    def compact(self, snapshot: Snapshot) -> None:
+        self.durable.compact(snapshot)
 
     def crash(self, rng: random.Random) -> None:
         for ready in self._unsynced[: rng.randint(0, len(self._unsynced))]:
             self.durable.write(ready)
         self._unsynced.clear()
 
+    def fail_next(self, rng: random.Random) -> None:
+        self._failing = True
+
+    def heal(self) -> None:
+        self._failing = False
+
+    def rot(self, rng: random.Random) -> None:
+        """Nothing here can rot: there are no bytes."""
+
     def recover(self, config: Config) -> Recovered:
-        return Recovered(
-            hard_state=self.durable.hard_state,
-            entries=tuple(self.durable.entries),
-            config=config,
-        )
+        return self.durable.recovered(config)

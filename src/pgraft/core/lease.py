@@ -25,7 +25,8 @@ Why two leases never overlap (docs/adr/0012 has the whole argument):
 - Transfers: TimeoutNow counts as a contact of the one elected, so the wait begins anew with it. A
   leader that is superseded was its own contact until it stepped down.
 - Clocks: voter and new coordinator fast, holder slow, all by the drift, gives exactly ttl. Who
-  knows that its clock runs off by more than half of that says so: a holder then renews no more; a
+  knows that its clock runs off by more than half of that says so: a holder then renews no more, and
+  takes a tenth off what it has left, for a slow clock would stretch it; a
   coordinator that has such a clock, or counted such a vote, dates nothing, and waits a tenth longer
   from its election.
 """
@@ -298,6 +299,12 @@ class Holder:
         state.out.send(state.leader, Renew(epoch=self.epoch, boot=self.boot, sent_at_ns=state.now))
         return True
 
+    def doubt(self) -> None:
+        """Our clock has become suspect: what is left of the lease by it may be more by others."""
+        left_ns = self.deadline_ns - self._state.now
+        if left_ns > 0:
+            self.deadline_ns = self._state.now + math.floor(left_ns / SUSPECT_CLOCK_FACTOR)
+
     def release(self, evidence: bytes, now: Nanos) -> bool:
         """Give the epoch back for good; told to every leader until the epoch moves.
 
@@ -340,7 +347,8 @@ class Holder:
         self._refusal = ""
         if self.deadline_ns <= state.now:
             state.event(EventKind.LEASE_CONFIRMED, str(self.epoch))
-        ttl_ns = math.floor(reply.ttl_ns * (1 - state.me.timing.drift))
+        factor = SUSPECT_CLOCK_FACTOR if state.clock.suspect else 1
+        ttl_ns = math.floor(reply.ttl_ns * (1 - state.me.timing.drift) / factor)
         self.deadline_ns = max(self.deadline_ns, reply.sent_at_ns + ttl_ns)
 
     def observe(self, grant: Grant) -> None:

@@ -162,8 +162,8 @@ class Raft:
     def clock_suspect(self, suspect: bool, now: Nanos) -> None:
         """Whether our clock runs off by more than half the drift that leases allow for.
 
-        Then a holder does not renew, votes say so, and a coordinator waits longer from its
-        election.
+        Then a holder does not renew and gives up a part of what it has left, votes say so, and a
+        coordinator waits longer from its election.
         """
         state = self._parts.state
         state.at(now)
@@ -173,6 +173,7 @@ class Raft:
         state.event(EventKind.CLOCK, "suspect" if suspect else "sound")
         if suspect:
             self.granter.doubt()
+            self.holder.doubt()
 
     def step_down(self, why: str, now: Nanos) -> None:
         """The host does not want this node to lead any more; `why` is for people."""

@@ -112,9 +112,13 @@ class _Side:
             raise HelloError("expected a hello")
         self.peer = message
         self._peer_hello = frame(body)
-        refuse = judge(self._presence, message) or self._judge_claim(message)
+        refuse = self._heard_out(judge(self._presence, message)) or self._judge_claim(message)
         if refuse is not None:
             self._refuse(Refuse(code=refuse.code, text=printable(refuse.text)))
+
+    def _heard_out(self, refuse: Refuse | None) -> Refuse | None:
+        """The refusal, unless the exchange has to go on first."""
+        return refuse
 
     def _judge_claim(self, hello: Hello) -> Refuse | None:
         if self._expected not in (0, hello.node):
@@ -180,16 +184,19 @@ def _said(refuse: Refuse) -> bytes:
 class Dialer(_Side):
     """The side that opened the connection. `expected` is the node it means to reach, 0 for any.
 
-    `answer` is there once the exchange is done, if it asked to join.
+    `answer` is there once the exchange is done, if it asked to join. One that answers from another
+    group has something to say, or it would have refused this side's hello: it is heard out, and
+    refused unless it proves that this member was removed.
     """
 
-    __slots__ = ("answer",)
+    __slots__ = ("_other_group", "answer")
 
     def __init__(
         self, presence: Presence, secret: bytes, *, nonce: bytes, expected: NodeId
     ) -> None:
         super().__init__(presence, secret, nonce, expected)
         self.answer: JoinAnswer | None = None
+        self._other_group: Refuse | None = None
 
     def begin(self) -> bytes:
         """The first bytes to send."""
@@ -204,9 +211,17 @@ class Dialer(_Side):
             self._expect_hello(body)
             return pack(Proof(digest=self._digest(_DIALER))), False
         answer = self._expect_proof(body, _ACCEPTOR)
+        if self._other_group is not None:
+            self._refuse(self._other_group)
         if self._presence.join is not None:
             self.answer = parse_answer(answer)
         return b"", True
+
+    def _heard_out(self, refuse: Refuse | None) -> Refuse | None:
+        if refuse is None or refuse.code != "cluster_id":
+            return refuse
+        self._other_group = Refuse(code=refuse.code, text=printable(refuse.text))
+        return None
 
     def _hellos(self) -> tuple[bytes, bytes]:
         return self._mine, self._peer_hello

@@ -100,9 +100,7 @@ def judge(mine: Presence, theirs: Hello) -> Refuse | None:
         return _judge_asker(identity, theirs, theirs.join)
     if mine.join is not None:
         return _judge_seed(identity, theirs)
-    return (
-        _judge_self(identity, theirs) or _judge_group(identity, theirs) or _judge_peer(mine, theirs)
-    )
+    return _judge_self(identity, theirs) or _judge_group(mine, theirs) or _judge_peer(mine, theirs)
 
 
 def standing(mine: Presence, theirs: Hello) -> Refuse | None:
@@ -157,7 +155,8 @@ def _judge_self(mine: Identity, theirs: Hello) -> Refuse | None:
     return None
 
 
-def _judge_group(mine: Identity, theirs: Hello) -> Refuse | None:
+def _judge_group(presence: Presence, theirs: Hello) -> Refuse | None:
+    mine = presence.identity
     stages = {mine.stage, theirs.stage}
     if stages == {Stage.BLANK, Stage.STARTED}:
         blank = theirs.node if theirs.stage is Stage.BLANK else mine.node
@@ -172,7 +171,9 @@ def _judge_group(mine: Identity, theirs: Hello) -> Refuse | None:
             text=f"member lists differ: node {theirs.node} has '{theirs.list_text}', "
             f"node {mine.node} has '{mine.list_text}'",
         )
-    if Stage.BLANK not in stages and theirs.cluster_id != mine.cluster_id:
+    # A member of the group that this one was before it went on alone is told so once it is proven.
+    former = theirs.uuid in presence.roster.removed
+    if Stage.BLANK not in stages and theirs.cluster_id != mine.cluster_id and not former:
         return Refuse(
             code="cluster_id",
             text=f"cluster id {theirs.cluster_id} meets {mine.cluster_id}: two groups of one name",

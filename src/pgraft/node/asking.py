@@ -146,7 +146,7 @@ class Asking:
 
     async def change(self, change: Change, timeout_s: float) -> Config:
         """The configuration after `change`, committed and, if it was joint, left. Any node may be
-        asked; at most `CHANGE_S_MAX` seconds.
+        asked; at most `CHANGE_S_MAX` seconds. While another change is under way it waits its turn.
 
         ProposalRefused (reasons: see Raft.change) when it certainly had no effect; ProposalUnknown
         when the leader was lost or the time ran out: look at the configuration then.

@@ -105,7 +105,6 @@ class Counting(Protocol):
         """Refused connections, by cause."""
         ...
 
-    @property
     def dropped(self) -> int:
         """Frames that no queue had room for."""
         ...

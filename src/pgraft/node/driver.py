@@ -261,8 +261,6 @@ class Driver:
     def _tick(self) -> None:
         if not self._io.running:
             return
-        if self.disk.told_full:
-            self._feed(self._give_up)
         if self.clock() >= self.raft.next_deadline():
             self._feed(self.raft.tick)
         else:

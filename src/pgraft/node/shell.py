@@ -211,7 +211,7 @@ class Node(Asking):
             clock_off=0.0 if check is None else check.off,
             clock_suspect=check is not None and check.suspect,
             refused=dict(transport.refusals()) if isinstance(transport, Counting) else {},
-            frames_dropped=transport.dropped if isinstance(transport, Counting) else 0,
+            frames_dropped=transport.dropped() if isinstance(transport, Counting) else 0,
         )
 
     @property

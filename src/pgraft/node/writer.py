@@ -181,16 +181,19 @@ class LogWriter:
         if done.cancelled():
             return
         error = done.exception()
-        if isinstance(error, DiskFull) and job.batches is not None:
-            self._full(job, error)
-            return
+        if isinstance(error, DiskFull):
+            if job.batches is not None:
+                self._full(job, error)
+                return
+            _LOG.warning("put off: %s", error)  # some file systems need room to remove a file
+            error = None
         if error is not None:
             self._open = False
             self._events.failed(error)
             return
         if job.batches is not None:
             self._written(job)
-        elif isinstance(snapshot := done.result(), Snapshot):
+        elif done.exception() is None and isinstance(snapshot := done.result(), Snapshot):
             self._events.saved(snapshot)
         elif job.run == self._prepare and self.state.low:
             asyncio.get_running_loop().call_later(LOOK_S, self._look)

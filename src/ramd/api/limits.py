@@ -21,6 +21,7 @@ class Limits:
     create_timeout_s: float = 180.0
     destroy_timeout_s: float = 60.0
     failover_timeout_s: float = 60.0
+    recover_timeout_s: float = 180.0
     writes_max: int = 8
     """Writes under way at once."""
 

@@ -13,13 +13,20 @@ class Order:
         self._lock = threading.Lock()
         self._stopped = False
         self._tell: Callable[[], object] | None = None
+        self._call: Callable[[Callable[[], object]], object] | None = None
         self._settled = threading.Event()
         self._served = False
 
-    def attach(self, tell: Callable[[], object]) -> None:
-        """The HTTP thread names what makes its server stop; called at once if that is wanted."""
+    def attach(
+        self,
+        tell: Callable[[], object],
+        call: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:
+        """The HTTP thread names what makes its server stop, called at once if that is wanted, and
+        what runs a function in its loop."""
         with self._lock:
             self._tell = tell
+            self._call = call
             if self._stopped:
                 tell()
 
@@ -27,7 +34,17 @@ class Order:
         """The server has ended: nobody is told any more."""
         with self._lock:
             self._tell = None
+            self._call = None
         self._settled.set()
+
+    def run(self, work: Callable[[], object]) -> bool:
+        """Have the HTTP thread run `work` soon, between two of its own steps; False: it does not
+        serve."""
+        with self._lock:
+            if self._call is None:
+                return False
+            self._call(work)
+            return True
 
     def stop(self) -> None:
         """The server is to stop, now or as soon as there is one."""

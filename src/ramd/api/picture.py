@@ -96,7 +96,8 @@ def _judge(
         why = [record.reason for record in snapshot.state.decisions[-1:] if record.epoch == 0]
         return CRITICAL, ": ".join(["no primary has been chosen yet", *why])
     if primary.trouble:
-        return CRITICAL, f"primary {primary.member.name}: {primary.trouble}"
+        trouble = f"primary {primary.member.name}: {primary.trouble}"
+        return CRITICAL, "; ".join([trouble, *_nobody(snapshot.state)])
     troubled = [f"{n.member.name}: {n.trouble}" for n in nodes if n.trouble]
     if troubled:
         return DEGRADED, "; ".join(troubled)
@@ -104,6 +105,12 @@ def _judge(
     return HEALTHY, (
         f"primary {primary.member.name} accepts writes, {replicas} of {replicas} replicas stream"
     )
+
+
+def _nobody(state: ClusterState) -> list[str]:
+    """Why nobody takes over, if that was decided last."""
+    last = state.decisions[-1:]
+    return [r.reason for r in last if r.rule == "nobody_eligible" and r.epoch == state.epoch]
 
 
 def _node(
@@ -154,8 +161,14 @@ def _primary_trouble(seen: Observation) -> str:
     return (
         _server_trouble(seen)
         or ("not promoted yet" if seen.role is not ServerRole.PRIMARY else "")
-        or ("fenced: it holds no lease" if seen.fenced else "")
+        or (_fenced(seen) if seen.fenced else "")
     )
+
+
+def _fenced(seen: Observation) -> str:
+    if seen.sync is not None and seen.sync.waits_for and seen.lease_left_ms:
+        return f"no writes yet: {seen.sync.waits_for}"
+    return "fenced: it holds no lease"
 
 
 def _replica_trouble(seen: Observation, state: ClusterState) -> str:

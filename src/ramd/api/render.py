@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from ramd.api.picture import NodePicture, Picture
+from ramd.api.sync_view import sync_state
 from ramd.domain import service as domain
 from ramd.domain.decision import Hold
 from ramd.domain.lsn import format_lsn
@@ -82,7 +83,8 @@ def cluster_status(snapshot: Snapshot, picture: Picture, now_unix_ms: int) -> St
         leader_node_id=group.coordinator if group is not None else None,
         has_quorum=group is not None and group.has_quorum,
         auto_failover_enabled=state.settings.auto_failover_enabled,
-        synchronous_replication=False,
+        synchronous_replication=bool(state.sync.goal.members),
+        sync=sync_state(snapshot),
         last_topology_change=_moment(state.changed_unix_ms),
         epoch=state.epoch,
         timeline=reign.timeline if reign is not None else None,

@@ -20,6 +20,7 @@ from ramd.api.guard import client_of
 from ramd.api.limits import Limits
 from ramd.api.members import Common, MemberHandlers, add_member_routes
 from ramd.api.picture import NodePicture, Picture, look
+from ramd.api.quorum import QuorumHandlers, add_quorum_routes
 from ramd.domain import service as domain
 from ramd.domain.errors import Refused, Unavailable
 from ramd.schema import cluster as views
@@ -46,31 +47,31 @@ class Handlers:
         """This daemon, with or without a cluster."""
         snapshot = self.service.snapshot()
         data = render.health(snapshot, self.service.now_ns())
-        return _success(f"daemon {data.daemon_status}, {data.stage}", data)
+        return success(f"daemon {data.daemon_status}, {data.stage}", data)
 
     async def cluster_health(self) -> Response:
         """One word on the cluster, and why."""
         _, picture = self.look()
-        return _success(f"cluster {picture.status}", render.cluster_health(picture))
+        return success(f"cluster {picture.status}", render.cluster_health(picture))
 
     async def cluster_status(self) -> Response:
         """The whole cluster in one coherent picture."""
         snapshot, picture = self.look()
         data = render.cluster_status(snapshot, picture, now_unix_ms())
-        return _success(f"cluster {picture.status}", data)
+        return success(f"cluster {picture.status}", data)
 
     async def nodes(self) -> Response:
         """All nodes by id."""
         snapshot, picture = self.look()
         data = render.nodes(snapshot, picture, now_unix_ms())
-        return _success(f"{len(data.nodes)} nodes", data)
+        return success(f"{len(data.nodes)} nodes", data)
 
     async def node(self, node_id: str) -> Response:
         """One node by id, name, `primary`, or `replica1`: the first replica by id."""
         snapshot, picture = self.look()
         found = _select(picture, node_id, field="node_id")
         data = render.node(snapshot, found, now_unix_ms())
-        return _success(f"node {data.id} is a {data.role}, {data.state}", data)
+        return success(f"node {data.id} is a {data.role}, {data.state}", data)
 
     async def own_node(self) -> Response:
         """This daemon's own node."""
@@ -85,55 +86,59 @@ class Handlers:
             replica_ports=body.replica_ports or (),
             data_dir=body.data_dir or "",
             log_dir=body.log_dir or "",
-            actor=_actor(request),
+            actor=actor_of(request),
         )
         limit_s = self.limits.create_timeout_s
         result = await self.dispatcher.run(
             "create", lambda: self.service.create(wanted, timeout_s=limit_s), timeout_s=limit_s
         )
         data = render.created(result, self.service.snapshot().state)
-        return _success(f"cluster {result.cluster_name} created", data, code=201)
+        return success(f"cluster {result.cluster_name} created", data, code=201)
 
     async def destroy(self, request: Request) -> Response:
         """Finish the cluster; data directories are renamed aside unless removal is asked for."""
         body = requests.read_request(requests.DestroyRequest, await request.body())
-        self._formed()
+        self.formed()
         wanted = domain.DestroyRequest(
             remove_data=body.remove_data,
             cluster_name=body.cluster_name or "",
-            actor=_actor(request),
+            actor=actor_of(request),
         )
         limit_s = self.limits.destroy_timeout_s
         result = await self.dispatcher.run(
             "destroy", lambda: self.service.destroy(wanted, timeout_s=limit_s), timeout_s=limit_s
         )
         data = render.destroyed(wanted, result)
-        return _success(f"cluster {result.cluster_name} destroyed", data)
+        return success(f"cluster {result.cluster_name} destroyed", data)
 
     async def failover(self, request: Request) -> Response:
         """Move the primary to `target_node`, or to the best candidate."""
         body = requests.read_request(requests.FailoverRequest, await request.body())
-        return await self._failover(request, body.target_node)
+        return await self._failover(request, body.target_node, accept_loss=body.accept_loss)
 
     async def failover_to(self, request: Request, target_node: str) -> Response:
         """The same with the target in the path."""
-        requests.read_request(requests.FailoverRequest, await request.body())
-        return await self._failover(request, target_node)
+        body = requests.read_request(requests.FailoverRequest, await request.body())
+        return await self._failover(request, target_node, accept_loss=body.accept_loss)
 
-    async def _failover(self, request: Request, target: int | str | None) -> Response:
+    async def _failover(
+        self, request: Request, target: int | str | None, *, accept_loss: bool
+    ) -> Response:
         _, picture = self.look()
         node_id = None
         if target is not None:
             node_id = _select(picture, str(target), field="target_node").member.node_id
-        wanted = domain.FailoverRequest(target=node_id, actor=_actor(request))
+        wanted = domain.FailoverRequest(
+            target=node_id, actor=actor_of(request), accept_loss=accept_loss
+        )
         limit_s = self.limits.failover_timeout_s
         result = await self.dispatcher.run(
             "failover", lambda: self.service.failover(wanted, timeout_s=limit_s), timeout_s=limit_s
         )
         data = render.failed_over(result)
-        return _success(f"node {data.new_primary} is primary", data)
+        return success(f"node {data.new_primary} is primary", data)
 
-    def _formed(self) -> domain.Snapshot:
+    def formed(self) -> domain.Snapshot:
         """The snapshot of a formed cluster.
 
         Raises Refused `no_cluster` before there is one, Unavailable while a daemon that has just
@@ -166,8 +171,8 @@ class Handlers:
         return snapshot
 
     def look(self) -> tuple[domain.Snapshot, Picture]:
-        """The snapshot of a formed cluster and what it means. Raises as `_formed`."""
-        snapshot = self._formed()
+        """The snapshot of a formed cluster and what it means. Raises as `formed`."""
+        snapshot = self.formed()
         return snapshot, look(snapshot, self.service.now_ns())
 
 
@@ -206,21 +211,35 @@ def api_router(handlers: Handlers) -> APIRouter:
         response_model=Success[views.FailoverView],
         openapi_extra=_body_of(requests.FailoverRequest),
     )(handlers.failover)
-    add_member_routes(router, _member_handlers(handlers))
+    common = _common(handlers)
+    add_member_routes(router, _member_handlers(handlers, common))
+    add_quorum_routes(router, _quorum_handlers(handlers, common))
     for method, path, handler in _aliases(handlers):
         router.add_api_route(path, handler, methods=[method], include_in_schema=False)
     return router
 
 
-def _member_handlers(handlers: Handlers) -> MemberHandlers:
-    common = Common(
+def _common(handlers: Handlers) -> Common:
+    return Common(
         look=handlers.look,
         select=lambda picture, selector, field: _select(picture, selector, field=field).member,
-        actor=_actor,
-        success=lambda message, data, code: _success(message, data, code=code),
+        actor=actor_of,
+        success=lambda message, data, code: success(message, data, code=code),
         body_of=_body_of,
     )
+
+
+def _member_handlers(handlers: Handlers, common: Common) -> MemberHandlers:
     return MemberHandlers(
+        service=handlers.service,
+        dispatcher=handlers.dispatcher,
+        limits=handlers.limits,
+        common=common,
+    )
+
+
+def _quorum_handlers(handlers: Handlers, common: Common) -> QuorumHandlers:
+    return QuorumHandlers(
         service=handlers.service,
         dispatcher=handlers.dispatcher,
         limits=handlers.limits,
@@ -244,7 +263,7 @@ def _body_of(model: type[requests.Request], *, required: bool = False) -> dict[s
     return {"requestBody": {"required": required, "content": content}}
 
 
-def _success(message: str, data: Answer, *, code: int = 200) -> Response:
+def success(message: str, data: Answer, *, code: int = 200) -> Response:
     envelope = Success(code=code, message=message, data=data, timestamp=timestamp_of(now_unix_ms()))
     return Response(
         envelope.model_dump_json(serialize_as_any=True),
@@ -266,5 +285,5 @@ def _select(picture: Picture, selector: str, *, field: str) -> NodePicture:
     return found
 
 
-def _actor(request: Request) -> str:
+def actor_of(request: Request) -> str:
     return f"api {client_of(request.scope)}"

@@ -14,28 +14,47 @@ import errno
 import logging
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from ramd import events
 from ramd.api.limits import Auth, Limits
 from ramd.api.order import Order
+from ramd.api.tls import ServerTls
 from ramd.domain.errors import ConfigError, RamdError, Refused
 from ramd.domain.service import Service
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 128
+HANDSHAKE_S = 5.0
 SERVED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """What exists between bind and stop."""
+class MetricsPlace:
+    """Where metrics are served besides the REST interface's own port."""
 
-    listener: socket.socket
+    bind: str
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What exists between bind and stop. `listeners` by "http" and "metrics"."""
+
+    listeners: Mapping[str, socket.socket]
     order: Order
     thread: threading.Thread
-    port: int
+
+    def port(self, what: str) -> int | None:
+        """The port that is bound; None: there is none."""
+        listener = self.listeners.get(what)
+        return int(listener.getsockname()[1]) if listener is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +65,13 @@ class Ingredients:
     control_loop: asyncio.AbstractEventLoop
     auth: Auth
     limits: Limits
+    metrics: MetricsPlace | None = None
+    tls: ServerTls | None = None
 
 
 class ApiServer:
-    """Serves `service` on `bind`:`port`. Port 0 takes a free one; see `port` after `bind`.
+    """Serves `service` on `bind`:`port`. Port 0 takes a free one; see `port` after `bind`. Port
+    None: no REST interface, only the metrics.
 
     `control_loop` is the running loop on which writes are executed.
     """
@@ -60,9 +82,11 @@ class ApiServer:
         *,
         control_loop: asyncio.AbstractEventLoop,
         bind: str,
-        port: int,
+        port: int | None,
         auth: Auth | None = None,
         limits: Limits | None = None,
+        metrics: MetricsPlace | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self._address = bind
         self._wanted_port = port
@@ -71,13 +95,21 @@ class ApiServer:
             control_loop=control_loop,
             auth=auth or Auth(),
             limits=limits or Limits(),
+            metrics=metrics,
+            tls=tls,
         )
         self._running: Running | None = None
 
     @property
     def port(self) -> int:
-        """The port that is bound, or the wanted one while none is."""
-        return self._running.port if self._running is not None else self._wanted_port
+        """The port that is bound, or the wanted one while none is; 0: no REST interface."""
+        bound = self._running.port("http") if self._running is not None else None
+        return bound or self._wanted_port or 0
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port that serves the metrics alone; None: none does."""
+        return self._running.port("metrics") if self._running is not None else None
 
     @property
     def alive(self) -> bool:
@@ -96,14 +128,32 @@ class ApiServer:
         address that this host does not have.
         """
         assert self._running is None, "started twice"
-        listener = _listen(self._address, self._wanted_port)
+        listeners: dict[str, socket.socket] = {}
+        if self._wanted_port is not None:
+            listeners["http"] = _listen(self._address, self._wanted_port, HTTP)
+        try:
+            metrics = _listen_for_metrics(self._ingredients.metrics)
+        except BaseException:
+            for listener in listeners.values():
+                listener.close()
+            raise
+        if metrics is not None:
+            listeners["metrics"] = metrics
         order = Order()
         thread = threading.Thread(
-            target=_run, args=(self._ingredients, listener, order), name="ramd-http", daemon=True
+            target=_run, args=(self._ingredients, listeners, order), name="ramd-http", daemon=True
         )
         thread.start()
-        port = int(listener.getsockname()[1])
-        self._running = Running(listener=listener, order=order, thread=thread, port=port)
+        self._running = Running(listeners=listeners, order=order, thread=thread)
+
+    def renew_certificate(self, cert_file: Path, key_file: Path) -> bool:
+        """Have new connections see what these files hold now; they were checked before. False:
+        nothing is served by TLS. Never waits."""
+        tls, running = self._ingredients.tls, self._running
+        if tls is None or running is None:
+            return False
+        tls.point(cert_file, key_file)
+        return running.order.run(tls.load)
 
     def await_served(self) -> None:
         """Returns once requests are answered. Raises RamdError if that is not so in time, or if
@@ -124,30 +174,66 @@ class ApiServer:
             return
         running.order.stop()
         running.thread.join(STOPPED_WITHIN_S)
-        running.listener.close()
+        for listener in running.listeners.values():
+            listener.close()
         if running.thread.is_alive():
             log.error("the HTTP thread has not ended within %g s", STOPPED_WITHIN_S)
 
 
-def _run(made_of: Ingredients, listener: socket.socket, order: Order) -> None:
+class PatientLoop(asyncio.SelectorEventLoop):
+    """Gives a TLS handshake as long as the head of a request, not a minute as asyncio does:
+    what has not shown itself by then holds no socket any more."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        """As asyncio's."""
+        if kwargs.get("ssl") is not None:
+            kwargs["ssl_handshake_timeout"] = HANDSHAKE_S
+        return await super().create_server(*args, **kwargs)
+
+
+def _run(made_of: Ingredients, listeners: Mapping[str, socket.socket], order: Order) -> None:
     """The thread's life."""
 
     async def main() -> None:
         # Here, because these take as long to import as all the rest of the daemon.
-        from ramd.api.thread import make_server, serve
+        from ramd.api.thread import open_doors, serve
 
-        server = make_server(made_of.service, made_of.control_loop, made_of.auth, made_of.limits)
-        await serve(server, listener, order)
+        await serve(open_doors(made_of, listeners), order)
 
     try:
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=PatientLoop) as runner:
+            runner.run(main())
     except BaseException:  # boundary: a thread's end; nobody is above it to raise to
         log.critical("the HTTP thread ended by an error", exc_info=True)
     finally:
         order.detach()
 
 
-def _listen(bind: str, port: int) -> socket.socket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """The names of the keys that say where a socket listens, for messages."""
+
+    bind: str
+    port: str
+
+
+HTTP = _Keys(bind="http_bind_address", port="http_port")
+METRICS = _Keys(bind="prometheus_bind_address", port="prometheus_port")
+
+
+def _listen_for_metrics(place: MetricsPlace | None) -> socket.socket | None:
+    """None also if the port is taken: a cluster does not stand still for want of a second port for
+    what `http_port` serves as well; that it is so is logged."""
+    if place is None:
+        return None
+    try:
+        return _listen(place.bind, place.port, METRICS)
+    except Refused as taken:
+        events.emit(events.MetricsPortTaken(why=taken.message))
+        return None
+
+
+def _listen(bind: str, port: int, keys: _Keys) -> socket.socket:
     """A listening socket, bound here so that the error belongs to the caller of start()."""
     try:
         found = socket.getaddrinfo(
@@ -155,7 +241,7 @@ def _listen(bind: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise ConfigError(
-            f"http_bind_address = {bind}: {error.strerror or error}", field="http_bind_address"
+            f"{keys.bind} = {bind}: {error.strerror or error}", field=keys.bind
         ) from error
     family, kind, proto, _, address = found[0]
     listener = socket.socket(family, kind, proto)
@@ -167,20 +253,20 @@ def _listen(bind: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise _bind_error(bind, port, error) from error
+        raise _bind_error(bind, port, keys, error) from error
     return listener
 
 
-def _bind_error(bind: str, port: int, error: OSError) -> RamdError:
+def _bind_error(bind: str, port: int, keys: _Keys, error: OSError) -> RamdError:
     if error.errno == errno.EADDRINUSE:
         owner = _owner_of(port)
         return Refused(
-            f"http_port {port} on {bind} is in use{f' by {owner}' if owner else ''}",
+            f"{keys.port} {port} on {bind} is in use{f' by {owner}' if owner else ''}",
             code="port_in_use",
-            hint="stop that program or choose another http_port",
-            field="http_port",
+            hint=f"stop that program or choose another {keys.port}",
+            field=keys.port,
         )
-    field = "http_port" if error.errno == errno.EACCES else "http_bind_address"
+    field = keys.port if error.errno == errno.EACCES else keys.bind
     return ConfigError(f"cannot serve HTTP on {bind} port {port}: {error.strerror}", field=field)
 
 

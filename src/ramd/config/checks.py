@@ -56,6 +56,13 @@ def _http_needs_token(config: Config) -> Iterator[Problem]:
         )
 
 
+def _tls_complete(config: Config) -> Iterator[Problem]:
+    if config.ssl_enabled:
+        for key in ("ssl_cert_file", "ssl_key_file"):
+            if getattr(config, key) is None:
+                yield Problem("ssl_enabled", f"needs {key}", f"set {key}")
+
+
 def _token_given(config: Config) -> Iterator[Problem]:
     if config.http_auth_enabled and not (config.http_auth_token or config.http_auth_token_file):
         yield Problem("http_auth_enabled", "has no token to ask for", "set http_auth_token_file")
@@ -139,7 +146,8 @@ def _ports_distinct(config: Config) -> Iterator[Problem]:
     """No two of the ports that will be bound on one host are the same."""
     own = [entry for entry in config.nodes if entry.node_id == config.node_id]
     bound: dict[tuple[str, int], str] = {}
-    for host, port, key in (*_listed_ports(config), *(() if own else _own_ports(config))):
+    listed = (*_listed_ports(config), *(() if own else _own_ports(config)))
+    for host, port, key in (*listed, *_metrics_port(config)):
         place = ("loopback" if is_loopback(host) else host.lower(), port)
         first = bound.setdefault(place, key)
         if first != key:
@@ -155,6 +163,11 @@ def _listed_ports(config: Config) -> Iterator[tuple[str, int, str]]:
 def _own_ports(config: Config) -> Iterator[tuple[str, int, str]]:
     for key in ("postgresql_port", "raft_port", "http_port"):
         yield config.hostname, getattr(config, key), key
+
+
+def _metrics_port(config: Config) -> Iterator[tuple[str, int, str]]:
+    if config.prometheus_enabled:
+        yield config.hostname, config.prometheus_port, "prometheus_port"
 
 
 def _secret_needed(config: Config) -> Iterator[Problem]:
@@ -244,6 +257,7 @@ def _profile_times(config: Config) -> Iterator[Problem]:
 PLACES = (
     "state_dir", "postgresql_log_dir", "log_file", "pid_file", "cluster_secret_file",
     "http_auth_token_file", "working_directory", "join_token_file",
+    "ssl_cert_file", "ssl_key_file", "ssl_ca_file",
 )  # fmt: skip
 
 
@@ -289,8 +303,12 @@ CHECKS: tuple[Check, ...] = (
     Check(reads=("nodes",), run=_one_primary),
     Check(reads=("nodes", "hostname"), run=_hosts_reachable),
     Check(reads=("raft_bind_address", "nodes", "hostname"), run=_raft_reachable),
+    Check(reads=("ssl_enabled", "ssl_cert_file", "ssl_key_file"), run=_tls_complete),
     Check(
-        reads=("nodes", "node_id", "hostname", "postgresql_port", "raft_port", "http_port"),
+        reads=(
+            *("nodes", "node_id", "hostname", "postgresql_port", "raft_port", "http_port"),
+            *("prometheus_enabled", "prometheus_port"),
+        ),
         run=_ports_distinct,
     ),
     Check(reads=("nodes", "hostname", "cluster_secret_file"), run=_secret_needed),

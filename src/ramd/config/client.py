@@ -23,9 +23,6 @@ class ClientKey:
     parse: Callable[[str], Any]
     right: str
     doc: str
-    available: bool = True
-    refused: bool = False
-    """A protection that is not there: any value but the default is a fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class ClientConfig:
     retry_delay: int = 1
     monitoring_interval: int = 2
     auth_method: str = "token"
-    verify_ssl: bool = False
+    verify_ssl: bool = True
     ssl_enabled: bool = False
     ssl_cert_file: Path | None = None
     ssl_key_file: Path | None = None
@@ -100,7 +97,6 @@ def _token(text: str) -> str:
 
 
 SECONDS = "a whole number of seconds from 1 to 3600"
-TLS = "no other value: TLS is not available in this version"
 
 CLIENT_KEYS: dict[str, ClientKey] = {
     "default_host": ClientKey(
@@ -150,17 +146,23 @@ CLIENT_KEYS: dict[str, ClientKey] = {
         doc="How ramctrl proves who it is.",
     ),
     "verify_ssl": ClientKey(
-        parse=_switch, right=TLS, doc="Check the daemon's certificate.", refused=True
+        parse=_switch,
+        right="true or false",
+        doc="Check the daemon's certificate and its name; false only to find out what is wrong.",
     ),
-    "ssl_enabled": ClientKey(parse=_switch, right=TLS, doc="Speak TLS.", refused=True),
+    "ssl_enabled": ClientKey(
+        parse=_switch, right="true or false", doc="Ask by HTTPS, as the daemon's `ssl_enabled`."
+    ),
     "ssl_cert_file": ClientKey(
-        parse=_path, right="an absolute path", doc="Own certificate.", available=False
+        parse=_path,
+        right="an absolute path",
+        doc="Own certificate, for a proxy that asks for one; a daemon never does.",
     ),
-    "ssl_key_file": ClientKey(
-        parse=_path, right="an absolute path", doc="Own private key.", available=False
-    ),
+    "ssl_key_file": ClientKey(parse=_path, right="an absolute path", doc="Own private key."),
     "ssl_ca_file": ClientKey(
-        parse=_path, right="an absolute path", doc="Trusted authorities.", available=False
+        parse=_path,
+        right="an absolute path",
+        doc="Authority of the daemons' certificates; without it the host's own list counts.",
     ),
 }
 
@@ -185,8 +187,8 @@ def load_client_text(text: str, source: str = "ramctrl.conf") -> ClientConfig:
             faults.append(found)
             continue
         values[name] = found[0]
-        if not CLIENT_KEYS[name].available and found[0] != getattr(DEFAULTS, name):
-            warnings.append(f"{name}: not available in this version")
+    if values.get("verify_ssl") is False:
+        warnings.append("verify_ssl: off: whoever answers is taken for the daemon")
     if faults:
         raise InvalidConfigError(faults)
     return replace(DEFAULTS, **values, warnings=tuple(warnings))
@@ -204,8 +206,5 @@ def _read(setting: Setting) -> tuple[Any] | Fault:
     except ValueError:
         text = "its value" if "token" in setting.key else shown(setting.value)
         wrong = f"{text} cannot be used"
-        return Fault(origin=setting.origin, key=setting.key, wrong=wrong, right=key.right)
-    if key.refused and value != getattr(DEFAULTS, setting.key):
-        wrong = "is not available in this version"
         return Fault(origin=setting.origin, key=setting.key, wrong=wrong, right=key.right)
     return (value,)

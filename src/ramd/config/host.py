@@ -17,6 +17,7 @@ from typing import TypeAlias
 from ramd.config.model import Config
 from ramd.config.problem import Problem
 from ramd.config.secret_file import SecretFileError, read_secret
+from ramd.config.tls import TlsFault, examine
 
 PROGRAMS = ("postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "pg_waldump")
 SECRET_CHARACTERS_MIN = 16
@@ -138,12 +139,31 @@ def _group(config: Config) -> Iterator[Problem]:
         )
 
 
+def _tls(config: Config) -> Iterator[Problem]:
+    """Certificate, key and authority are tried out together."""
+    if config.tls is None:
+        return
+    try:
+        found = examine(config.tls)
+    except TlsFault as fault:
+        yield Problem(fault.field, fault.wrong, fault.right)
+        return
+    if found.nodes and config.node_id not in found.nodes:
+        names = ", ".join(f"node{node}" for node in sorted(found.nodes))
+        yield Problem(
+            "ssl_cert_file",
+            f"'{config.tls.cert}' is good for {names} only, and this is node {config.node_id}",
+            "a certificate with this node's name, or without any such name",
+        )
+
+
 HOST_RULES: tuple[Rule, ...] = (
     (("postgresql_bin_dir",), _programs),
     (("postgresql_data_dir", "state_dir", "postgresql_log_dir"), _directories),
     (("working_directory",), _working_directory),
     (("log_file", "pid_file"), _parents),
     (("cluster_secret_file",), _secret),
+    (("ssl_enabled", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "node_id"), _tls),
     (("join_token_file", "join", "state_dir"), _join_token),
     (("daemon_user",), _user),
     (("daemon_group",), _group),

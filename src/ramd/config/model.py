@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from ramd.config.keys import Key, Topic, is_loopback
 from ramd.config.nodes import OWN_KEYS, NodeEntry
+from ramd.config.tls import TlsPaths
 from ramd.config.topics.failover import PROFILES, FenceKeys, MonitoringKeys, TimingKeys
 from ramd.config.topics.identity import IdentityKeys
 from ramd.config.topics.postgresql import (
@@ -30,6 +31,7 @@ from ramd.domain.model import Member, Settings
 from ramd.domain.sync import SyncMode
 
 NS_PER_MS = 1_000_000
+PATIENCE_MIN_NS = 2_000_000_000
 
 TOPICS: tuple[type[Topic], ...] = (
     IdentityKeys,
@@ -59,6 +61,12 @@ class TimingValues:
     election_ns: int
     lease_ttl_ns: int
     drift: float
+
+    @property
+    def patience_ns(self) -> int:
+        """For how long a daemon may be silent and still count as there: four beats of the control
+        loop; on slow networks, as long as Raft itself waits."""
+        return max(PATIENCE_MIN_NS, self.election_ns)
 
 
 class Config(
@@ -118,6 +126,14 @@ class Config(
     def state_pid_file(self) -> Path:
         """Locked by the running daemon, whatever `pid_file` says: state has one daemon."""
         return self.state_dir / "ramd.pid"
+
+    @property
+    def tls(self) -> TlsPaths | None:
+        """The files of TLS; None: it is off."""
+        cert, key = self.ssl_cert_file, self.ssl_key_file
+        if not self.ssl_enabled or cert is None or key is None:
+            return None
+        return TlsPaths(cert=cert, key=key, ca=self.ssl_ca_file or cert)
 
     def own_member(self) -> Member:
         """This node as a member of its cluster."""
@@ -228,6 +244,7 @@ def with_derived(values: Mapping[str, Any]) -> dict[str, Any]:
     ]
     local = all(is_loopback(host) for host in hosts)
     derived.setdefault("raft_bind_address", "127.0.0.1" if local else "")
+    derived.setdefault("prometheus_bind_address", derived.get("http_bind_address", "127.0.0.1"))
     trusted = local and not derived.get("postgresql_password")
     derived.setdefault("auth_method", "trust" if trusted else "scram-sha-256")
     return derived

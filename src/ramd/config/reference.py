@@ -97,8 +97,7 @@ def sample_client_conf() -> str:
         "# shows its default.",
     ]
     for name, key in CLIENT_KEYS.items():
-        mark = " (not available in this version)" if key.refused or not key.available else ""
-        lines += ["", *_comment(f"{key.doc}{mark}")]
+        lines += ["", *_comment(key.doc)]
         lines.append(f"#{name} = {written(getattr(DEFAULTS, name))}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -196,9 +195,8 @@ def _client() -> str:
     rows = ""
     for name, key in CLIENT_KEYS.items():
         text = written(getattr(DEFAULTS, name))
-        mark = " **Not available in this version.**" if key.refused or not key.available else ""
         default = f"`{text}`" if text else "none"
-        rows += f"| `{name}` | {default} | {key.right} | {key.doc}{mark} |\n"
+        rows += f"| `{name}` | {default} | {key.right} | {key.doc} |\n"
     return f"## ramctrl.conf\n\nThe same syntax, for `ramctrl --config FILE`.\n\n{HEAD}{rows}"
 
 

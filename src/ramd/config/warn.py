@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +12,14 @@ from ramd.config.explain import is_off
 from ramd.config.keys import Availability
 from ramd.config.model import Config, all_fields
 from ramd.config.nodes import node_key
+from ramd.config.tls import SOON_S, TlsFault, examine
 
 
 def warnings_of(config: Config, path: Path | None) -> Iterator[str]:
     """Warnings for `config`, read from `path`."""
     yield from _not_available(config)
     yield from _roles(config)
+    yield from _certificate(config)
     secrets = [name for name, _, key in all_fields() if key.secret and name in config.given]
     if path is not None and secrets:
         yield from _readable(path, secrets)
@@ -37,6 +41,15 @@ def _roles(config: Config) -> Iterator[str]:
                 f"{node_key(entry.node_id, 'role')}: the first primary is the node with an "
                 f"existing data directory, else node {first}"
             )
+
+
+def _certificate(config: Config) -> Iterator[str]:
+    if config.tls is None:
+        return
+    with contextlib.suppress(TlsFault):  # a fault by its own rule
+        found = examine(config.tls)
+        if found.until_unix_s - time.time() < SOON_S:
+            yield f"ssl_cert_file: '{config.tls.cert}' expires on {found.until}"
 
 
 def _readable(path: Path, secrets: list[str]) -> Iterator[str]:

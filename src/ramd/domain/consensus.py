@@ -14,6 +14,7 @@ from ramd.domain.decision import LeaseView, Voting
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Position
+from ramd.domain.raft import RaftFacts
 
 Handler: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
 """(sender's node id, payload) → answer."""
@@ -42,6 +43,8 @@ class GroupStatus:
     heartbeats_sent: int = 0
     elections_begun: int = 0
     """All three since the daemon started."""
+    raft: RaftFacts | None = None
+    """More of the same member, for people and metrics; None: a stand-in that has none."""
     voting: Voting = field(default_factory=Voting)
     """The committed configuration of the group, as this member knows it."""
     removed: str = ""

@@ -163,13 +163,13 @@ class ClusterState:
     """Highest timeline number ever named by a grant."""
     handover: Handover | None = None
     removal: Removal | None = None
+    sync: SyncRecord = field(default_factory=SyncRecord)
     invitations: tuple[Invitation, ...] = ()
     """Nodes that were added and have not joined yet."""
     departures: tuple[Departure, ...] = ()
     """Members that are to leave the group."""
     spent: tuple[str, ...] = ()
     """Nonces of the last tokens that were used."""
-    sync: SyncRecord = field(default_factory=SyncRecord)
     decisions: tuple[DecisionRecord, ...] = ()
     failover_count: int = 0
     applied_index: int = 0

@@ -83,6 +83,16 @@ class SealReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaftMark:
+    """Where a node's member of the Raft group stood when it spoke; for people only."""
+
+    role: str
+    term: int
+    commit_index: int
+    applied_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One node's facts, sent to the coordinator. `taken_ns` is the sender's own BOOTTIME and only
     orders observations of one `boot`; None always means "not known", never zero."""
@@ -125,6 +135,7 @@ class Observation:
     """Which copy of the data this node holds (rule S4), '' if not known yet."""
     sync: SyncSeen | None = None
     """On a primary."""
+    raft: RaftMark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from typing import Protocol
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
+from ramd.domain.quorum import RecoverRequest, RecoverResult
+from ramd.domain.sync import SyncOrder
 
 
 class DaemonStatus(StrEnum):
@@ -50,6 +52,8 @@ class DaemonFacts:
     """How clients by TCP prove who they are to PostgreSQL: "trust" or "scram-sha-256"."""
     lease_ttl_ms: int = 3_000
     """Judges liveness: a control loop that has not turned for longer is not alive."""
+    certificate_until_unix_s: float | None = None
+    """When the certificate in force expires; None: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +135,8 @@ class FailoverRequest:
 
     target: int | None = None
     actor: str = ""
+    accept_loss: bool = False
+    """Also one that may lack acknowledged commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +149,14 @@ class FailoverResult:
     failover_time_ms: int
     epoch: int
     outage_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChange:
+    """Change how commits wait for replicas."""
+
+    order: SyncOrder
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +173,13 @@ class AddNodeRequest:
     nofailover: bool = False
     replaces: int | None = None
     actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChanged:
+    """The settings are committed. `settled`: the primary goes by them already, as proven."""
+
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +246,7 @@ class Service(Protocol):
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult: ...
 
+    async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged: ...
     async def add_node(self, request: AddNodeRequest, *, timeout_s: float) -> AddNodeResult: ...
 
     async def remove_node(
@@ -232,3 +254,7 @@ class Service(Protocol):
     ) -> RemoveNodeResult: ...
 
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...
+
+    async def recover_quorum(
+        self, request: RecoverRequest, *, timeout_s: float
+    ) -> RecoverResult: ...

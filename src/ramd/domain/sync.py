@@ -135,7 +135,11 @@ class SyncFacts:
     """End of its own WAL on disk."""
     names: str
     """What it goes by: its synchronous_standby_names."""
+    as_told: bool = True
+    """That is what it was told last."""
     streams: tuple[Stream, ...] = ()
+    behind: tuple[Stream, ...] = ()
+    """Those that still catch up: nobody is released by them."""
     strangers: int = 0
     """Streams that it counts and that are no copy of a member."""
 
@@ -150,6 +154,19 @@ class SyncConf:
     target: SyncSet = NO_SET
     generation: int = 0
     blocking: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOrder:
+    """What a person wants of it. None and '' leave as it is."""
+
+    mode: SyncMode | None = None
+    num_sync_standbys: int | None = None
+    enforce_sync_standbys: bool | None = None
+    sync_replication_timeout_ms: int | None = None
+    add: str = ""
+    """Name or id of a node that may confirm from now on."""
+    remove: str = ""
 
 
 class SyncSettings:

@@ -7,7 +7,7 @@ copy. Must not live here: what follows for the synchronous set. Start reading at
 
 from __future__ import annotations
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.execute.context import Ports
 from ramd.execute.local import Unproven
 
@@ -20,7 +20,7 @@ async def know_copy(ports: Ports) -> None:
         return
     why = await ports.store.tie(tie)
     if why:
-        events.emit(events.CopyNamed(copy=ports.store.record.copy, why=why))
+        events.emit(sync_events.CopyNamed(copy=ports.store.record.copy, why=why))
 
 
 async def named_anew(ports: Ports, unproven: Unproven) -> None:

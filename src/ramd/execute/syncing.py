@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.domain.consensus import Consensus
 from ramd.domain.errors import RamdError
 from ramd.domain.fence import Pulse
@@ -28,6 +28,7 @@ from ramd.domain.sync import (
     SyncConf,
     SyncFacts,
     SyncMember,
+    SyncMode,
     SyncRecord,
     SyncSeen,
     SyncSet,
@@ -74,11 +75,15 @@ class Proof:
 class Course:
     """What this daemon remembers of its time as primary."""
 
+    read: bool = False
+    """Everything that was committed before this run of the daemon has been read."""
     proof: Proof | None = None
     memory: SyncMemory = field(default_factory=SyncMemory)
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
+    reason: str = ""
+    """Why commits wait for nobody although that is not off."""
 
 
 class Syncing:
@@ -116,8 +121,8 @@ class Syncing:
     def obstacle(self, epoch: int) -> str:
         """Why no lease of `epoch` may be published to the server that runs now; '' if it may."""
         state = self._consensus.state()
-        if state.epoch != epoch:
-            return f"the record is at epoch {state.epoch}"
+        if not self._course.read or state.epoch != epoch:
+            return f"the record was not read yet, or is not at epoch {epoch}"
         if not standing_set(state.sync).members:
             return ""
         if not self._server.fence.guards:
@@ -136,23 +141,28 @@ class Syncing:
         return SyncSeen(
             streams=facts.streams,
             generation=proof.subject.generation if proof is not None and done else 0,
-            waits_for=proof.why if proof is not None and not done else "",
+            waits_for=proof.why if proof is not None and not done else self._course.reason,
         )
 
     async def turn(self) -> None:
         """One look, and at most one proposal."""
+        if not self._course.read:
+            # What an earlier run of the daemon told the server was committed by then. Until all
+            # of that is applied here, telling it anything could take it back to an older set.
+            await self._consensus.read_barrier(timeout_s=PROPOSE_S)
+            self._course.read = True
         state = self._consensus.state()
         reign, server = state.reign, self._server
         if not state.formed or reign is None or not server.running:
-            self._course = Course()
+            self._course = Course(read=True)
             return
         if reign.node_id != self._me:
-            self._course = Course()
+            self._course = Course(read=True)
             # Whatever happens to it, a replica alone can acknowledge nothing.
             await server.tell_sync(SyncConf(blocking=not state.sync.asynchronous))
             return
         if self._course.epoch != state.epoch:
-            self._course = Course(epoch=state.epoch)
+            self._course = Course(read=True, epoch=state.epoch)
         target = standing_set(state.sync)
         await server.tell_sync(SyncConf(target=target, generation=state.sync.generation))
         if self._store.record.opened_epoch == state.epoch:
@@ -187,7 +197,7 @@ class Syncing:
         if not proof.why and proof.upto is not None:
             proof.done = True
             events.emit(
-                events.SyncProven(
+                sync_events.SyncProven(
                     epoch=proof.subject.epoch,
                     generation=proof.subject.generation,
                     upto=format_lsn(proof.upto),
@@ -219,6 +229,9 @@ class Syncing:
 
     def _next(self, state: ClusterState, course: Course, view: SyncView) -> Command | None:
         record, choice = state.sync, consider(view)
+        off = state.settings.synchronous_replication is SyncMode.OFF
+        unmet = not off and not record.goal.members
+        course.reason = choice.reason if unmet else ""
         match choice:
             case Change():
                 return self._change(state, choice)
@@ -264,13 +277,13 @@ class Syncing:
         )
 
     def _tell(self, generation: int, reason: str) -> None:
-        events.emit(events.SyncProposed(generation=generation, reason=reason))
+        events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
 
     def _waits(self, why: str) -> None:
         proof = self._course.proof
         if proof is not None and not proof.told:
             proof.told = True
-            events.emit(events.SyncWaits(generation=proof.subject.generation, why=why))
+            events.emit(sync_events.SyncWaits(generation=proof.subject.generation, why=why))
 
     def _subject(self, state: ClusterState) -> Subject:
         return Subject(
@@ -309,7 +322,10 @@ def _not_loaded(pulse: Pulse | None, record: SyncRecord, target: SyncSet) -> str
 def counted_wrongly(target: SyncSet, facts: SyncFacts) -> str:
     """A stream that the server counts and should not; '' if there is none."""
     members = set(target.members)
-    wrong = [s.node_id for s in facts.streams if s.counts and _member(s) not in members]
+    if not facts.as_told:
+        return "the server goes by other names than it was told"
+    counted = (s for s in (*facts.streams, *facts.behind) if s.counts)
+    wrong = [stream.node_id for stream in counted if _member(stream) not in members]
     if facts.strangers:
         return "a stream bears the name of a member without its slot"
     return f"the stream of node {wrong[0]} is still counted" if wrong else ""

@@ -5,6 +5,7 @@ state (`state_copy`), keeping its lease (`lease`). Must not live here: decisions
 reading at `join.join`.
 """
 
+from ramd.link.certificates import PeerTls
 from ramd.link.handle import Link
 from ramd.link.join import (
     RAFT_DIR,
@@ -16,6 +17,7 @@ from ramd.link.join import (
     founded,
     join,
 )
+from ramd.link.recover import Survival, recover_alone, resume
 
 __all__ = [
     "RAFT_DIR",
@@ -23,8 +25,12 @@ __all__ = [
     "JoinOptions",
     "Link",
     "Membership",
+    "PeerTls",
+    "Survival",
     "add_again",
     "belongs",
     "founded",
     "join",
+    "recover_alone",
+    "resume",
 ]

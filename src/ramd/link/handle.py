@@ -21,8 +21,8 @@ from ramd.domain.errors import (
     Unavailable,
 )
 from ramd.domain.model import ClusterState
+from ramd.link.facts import Facts
 from ramd.link.lease import LeaseKeeper
-from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
@@ -39,10 +39,10 @@ class Link:
         node: Node,
         channel: Channel,
         copy: StateCopy,
+        facts: Facts,
         *,
         ttl_ns: int,
         clock: Callable[[], int],
-        removal: RemovalWatch,
     ) -> None:
         self._node = node
         self._channel = channel
@@ -50,8 +50,8 @@ class Link:
         self._ttl_ns = ttl_ns
         self._clock = clock
         self._keeper = LeaseKeeper(node)
+        self._facts = facts
         self._leading_since_ns = 0
-        self._removal = removal
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""
@@ -84,12 +84,13 @@ class Link:
             messages_taken=status.messages_taken,
             heartbeats_sent=status.heartbeats_sent,
             elections_begun=status.elections_begun,
+            raft=self._facts.of(status, self._node.loop_lag),
             voting=Voting(
                 voters=tuple(sorted(int(n) for n in committed.voters)),
                 learners=tuple(sorted(int(n) for n in committed.learners)),
                 settled=committed == status.config and not committed.outgoing,
             ),
-            removed=self._removal.known(committed),
+            removed=self._facts.removed(committed),
         )
 
     def state(self) -> ClusterState:

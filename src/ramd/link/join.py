@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from pgraft.identity import Founder, Identity, JoinRequest, Stage
 from pgraft.joining import Joining, JoinRefused, JoinTarget, is_joining
 from pgraft.net.asking import TcpAsker
 from pgraft.net.channel import Channel
-from pgraft.net.tcp import TcpOptions, TcpTransport, addresses, parse_address
+from pgraft.net.tcp import parse_address
 from pgraft.net.transport import ListenError
 from pgraft.node import Hooks, Node, NodeOptions, open_node
 from pgraft.storage import identity_file
@@ -27,8 +27,12 @@ from ramd import events
 from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import ClusterState
+from ramd.link.certificates import PeerTls
+from ramd.link.connect import channel_of
+from ramd.link.facts import Facts
 from ramd.link.handle import Link
 from ramd.link.lease import RENEWALS_PER_TTL
+from ramd.link.other_groups import OtherGroups
 from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 
@@ -68,6 +72,7 @@ class GroupOptions:
     released_epoch: int
     joining: JoinOptions | None = None
     """How to join an existing group; it counts while this node has no state of its own."""
+    tls: PeerTls = field(default_factory=lambda: PeerTls(None))
     judge: Judge | None = None
     """Whether a node that shows a token may join; None: nobody may."""
 
@@ -119,6 +124,8 @@ class Membership:
         """Recover and start this member. `woken` is called whenever something changes that a
         decision depends on. Raises ConfigError if its storage cannot be used."""
         loop = asyncio.get_running_loop()
+        removal = RemovalWatch(identity.uuid, woken)
+        self._channel.listeners.refused += [removal.on_refused, OtherGroups().on_refused]
 
         def changed(granted: bool) -> None:
             # The lease of a new holder should stand as soon as it can.
@@ -127,6 +134,7 @@ class Membership:
             woken()
 
         def on_event(event: CoreEvent) -> None:
+            facts.happened(event)
             if event.kind in WAKING:
                 woken()
 
@@ -135,8 +143,11 @@ class Membership:
             woken()
 
         copy = StateCopy(changed)
+        facts = Facts(self._channel, copy, removal, group_id=identity.cluster_id)
         hooks = Hooks(
             apply=copy.apply,
+            snapshot=copy.snapshot,
+            restore=copy.restore,
             on_event=on_event,
             on_leader_change=on_coordinator,  # Raft's word
             admit=self._admit,
@@ -146,16 +157,8 @@ class Membership:
         except StorageError as error:
             raise ConfigError(str(error)) from error
         self._node = node
-        removal = RemovalWatch(identity.uuid, woken)
-        self._channel.listeners.refused.append(removal.on_refused)
-        self._link = Link(
-            node,
-            self._channel,
-            copy,
-            ttl_ns=self._options.timing.lease_ttl_ns,
-            clock=clock,
-            removal=removal,
-        )
+        ttl_ns = self._options.timing.lease_ttl_ns
+        self._link = Link(node, self._channel, copy, facts, ttl_ns=ttl_ns, clock=clock)
         self.cluster_id = identity.cluster_id
         node.start()
 
@@ -224,10 +227,12 @@ async def join(
     try:
         if _may_join(options, identity):
             identity = await _join_group(options, disk, identity, forming)
+        channel = channel_of(
+            identity, listen=options.listen, secret=options.secret, tls=options.tls
+        )
     except BaseException:
         lock.release()
         raise
-    channel = _channel(options, identity)
     membership = Membership(options, channel, lock)
     try:
         founding = Forming(disk, identity, channel)
@@ -283,18 +288,6 @@ def _open_identity(options: GroupOptions) -> tuple[DirectoryLock, OsDisk, Identi
     return lock, disk, identity
 
 
-def _channel(options: GroupOptions, identity: Identity) -> Channel:
-    founders = identity.founders if identity.record is None else identity.record.founders()
-    myself = NodeId(options.node_id)
-    tcp = TcpOptions(
-        listen=parse_address(options.listen),
-        peers=addresses(founders, myself),
-        secret=options.secret,
-    )
-    rng = random.Random(random.SystemRandom().getrandbits(64))
-    return Channel(myself, TcpTransport(identity, tcp, rng))
-
-
 def _may_join(options: GroupOptions, identity: Identity) -> bool:
     """It is on its way into a group that exists. Raises Refused if it has no way at all."""
     if is_joining(identity):
@@ -347,7 +340,7 @@ def _joining(options: GroupOptions, disk: OsDisk, identity: Identity) -> Joining
             token=own.token().encode() if own and blank else b"",
         )
         rng = random.Random(random.SystemRandom().getrandbits(64))
-        return Joining(disk, identity, target, TcpAsker(options.secret), rng)
+        return Joining(disk, identity, target, TcpAsker(options.secret, options.tls.files), rng)
     except ValueError as error:
         raise ConfigError(str(error), field="join") from error
 

@@ -25,6 +25,7 @@ from ramd.domain.observation import (
     FenceKind,
     Observation,
     Position,
+    RaftMark,
     ServerRole,
     ServerState,
     Standing,
@@ -119,9 +120,10 @@ class Observer:
         standing: Standing,
         lease: tuple[int, int] = (0, 0),
         loop_lag_ms: int = 0,
+        raft: RaftMark | None = None,
     ) -> Observation:
         """The facts as they are known now, without any I/O. `lease`: (epoch, deadline ns; 0 none)
-        of this node."""
+        of this node. `raft`: where its member of the group stands."""
         cache, facts, pulse = self._cache, self._facts, self._pulse()
         role = self._role(pulse)
         lease_left_ms = max(0, lease[1] - now_ns) // NS_PER_MS if lease[1] else 0
@@ -152,6 +154,7 @@ class Observer:
             loop_lag_ms=loop_lag_ms,
             daemon_version=self._identity.daemon_version,
             copy=standing.copy,
+            raft=raft,
         )
 
     async def run(self) -> None:

@@ -168,8 +168,11 @@ def _target(view: ClusterView) -> int | None:
 
 
 def _may_come(view: ClusterView) -> bool:
-    """The recorded primary's node lives and has data, or was not heard yet by this daemon."""
+    """The recorded primary's node lives and has data, or was not heard yet by this daemon; one
+    that is no member any more was given up by a person."""
     holder = present(view).node_id
+    if view.state.member(holder) is None:
+        return False
     seen = living(view, holder)
     if seen is None:
         return observation(view, holder) is None

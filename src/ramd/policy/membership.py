@@ -20,6 +20,7 @@ from ramd.domain.decision import ClusterView
 from ramd.domain.model import Departure, Invitation
 from ramd.domain.observation import ServerState
 from ramd.policy.picture import living, observation
+from ramd.policy.syncset import ruling_nodes
 
 VOTERS_MAX = 7
 BEHIND_BYTES_MAX = 16 << 20
@@ -101,7 +102,7 @@ def _departure(view: ClusterView, order: Departure) -> Step | None:
         obstacle = removal_obstacle(view, node_id)
         if obstacle:
             return Keep(node_id=node_id, reason=obstacle)
-        return Reconfigure(remove=node_id)
+        return None if _still_counts(view, node_id) else Reconfigure(remove=node_id)
     if not view.voting.has(successor):
         return Keep(node_id=node_id, reason=f"node {successor}, which was to replace it, is gone")
     if vote_obstacle(view, successor, without=node_id):
@@ -109,7 +110,15 @@ def _departure(view: ClusterView, order: Departure) -> Step | None:
     obstacle = removal_obstacle(view, node_id, promoted=successor)
     if obstacle:
         return Keep(node_id=node_id, reason=obstacle)
+    if _still_counts(view, node_id):
+        return None
     return Reconfigure(promote=successor, remove=node_id)
+
+
+def _still_counts(view: ClusterView, node_id: int) -> bool:
+    """Commits may have been acknowledged on the word of its copy: the primary takes it out of the
+    synchronous set first (attacks M7)."""
+    return node_id in ruling_nodes(view)
 
 
 def _stray(view: ClusterView) -> Step | None:

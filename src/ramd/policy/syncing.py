@@ -102,8 +102,8 @@ def consider(view: SyncView) -> Keep | Change | Relax:
 def _wanted(view: SyncView) -> tuple[SyncSet, str]:
     state, goal = view.state, view.state.sync.goal
     if not synchronous(state, view.me):
-        mode = state.settings.synchronous_replication
-        return NO_SET, f"synchronous_replication is {mode}"
+        mode, able = state.settings.synchronous_replication, len(confirmers(state, view.me))
+        return NO_SET, f"synchronous_replication is {mode}, and {able} replicas may confirm"
     if not view.provable:
         return goal, "the server does not load the extension, so no change can be proven"
     usable = _usable(view)

@@ -36,9 +36,9 @@ class Safe:
 
 
 def may_confirm(state: ClusterState, node_id: int) -> bool:
-    """People want this node to be waited for."""
+    """People want this node to be waited for, and it stays in the group."""
     member = state.member(node_id)
-    if member is None or member.nosync:
+    if member is None or member.nosync or state.departure(node_id) is not None:
         return False
     names = state.settings.sync_standby_names
     return not names or member.name in names
@@ -51,9 +51,11 @@ def confirmers(state: ClusterState, primary: int) -> tuple[int, ...]:
 
 
 def synchronous(state: ClusterState, primary: int) -> bool:
-    """Commits shall wait for replicas, as people have set it."""
-    mode, others = state.settings.synchronous_replication, len(confirmers(state, primary))
-    return (mode is SyncMode.ON and others > 0) or (mode is SyncMode.AUTO and others > 1)
+    """Commits shall wait for replicas, as people have set it: `auto` counts replicas, not those
+    that may confirm, so that taking one off the list does not switch all of it off."""
+    mode, replicas = state.settings.synchronous_replication, len(state.members) - 1
+    wanted = mode is SyncMode.ON or (mode is SyncMode.AUTO and replicas > 1)
+    return wanted and bool(confirmers(state, primary))
 
 
 def loss_accepted(view: ClusterView) -> bool:

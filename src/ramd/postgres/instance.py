@@ -6,10 +6,11 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.fence import Fence, NoFence
 from ramd.domain.observation import DataKind, Position
@@ -82,7 +83,7 @@ class Conf:
         """The server goes by something else than the file says."""
         async with self._writing:
             if await on_disk(lambda: write_auto(self._site)):
-                events.emit(events.SettingTakenBack(setting="synchronous_standby_names"))
+                events.emit(sync_events.SettingTakenBack(setting="synchronous_standby_names"))
             postmaster.send(signal.SIGHUP)
 
 
@@ -210,9 +211,10 @@ class Instance:
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         """See Server. A setting of ALTER SYSTEM that hides ours is taken away."""
         facts = await sync_facts(self._sync_link, timeout_ms=timeout_ms)
-        if facts.names != standby_names(self._conf.naming().sync):
+        as_told = facts.names == standby_names(self._conf.naming().sync)
+        if not as_told:
             await self._conf.say_again(self._must_run())
-        return facts
+        return replace(facts, as_told=as_told)
 
     async def ensure_roles(self) -> None:
         """See Server."""

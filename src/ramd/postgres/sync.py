@@ -30,32 +30,34 @@ async def sync_facts(link: Link, *, timeout_ms: int) -> SyncFacts:
 
 def read_rows(rows: list[Row]) -> SyncFacts:
     """The facts in the rows of `LOOK`."""
-    streams, strangers = [], 0
+    streams: list[Stream] = []
+    behind: list[Stream] = []
+    strangers = 0
     for row in rows:
-        counts = row[4] == "t"
-        stream = _stream(row, counts=counts)
-        if stream is not None:
-            streams.append(stream)
-        elif counts:
-            strangers += 1
+        stream = _stream(row)
+        if stream is None:
+            strangers += row[4] == "t"
+        else:
+            (streams if row[7] == "t" else behind).append(stream)
     return SyncFacts(
         flushed=lsn(rows[0][0]) or Lsn(0),
         names=rows[0][1] or "",
         streams=tuple(streams),
+        behind=tuple(behind),
         strangers=strangers,
     )
 
 
-def _stream(row: Row, *, counts: bool) -> Stream | None:
-    name, slot = row[2] or "", row[5]
-    if row[6] != "t" or row[7] != "t":
+def _stream(row: Row) -> Stream | None:
+    """The stream of one row, if it is a copy of ours through its own node's slot."""
+    if row[6] != "t":
         return None
-    member = read_stream_name(name)
-    if slot != slot_name(member.node_id):
+    member = read_stream_name(row[2] or "")
+    if row[5] != slot_name(member.node_id):
         return None
     return Stream(
         node_id=member.node_id,
         copy=member.copy,
         flushed=lsn(row[3]) or Lsn(0),
-        counts=counts,
+        counts=row[4] == "t",
     )

@@ -18,6 +18,7 @@ from ramd.schema.answers import (
     Vote,
 )
 from ramd.schema.envelope import TIMESTAMP, Answer
+from ramd.schema.sync import SyncStateView
 
 
 class HealthView(HealthData):
@@ -76,6 +77,7 @@ class StatusView(ClusterStatusData):
     healthy_nodes: int
     system_id: str | None
     """PostgreSQL's system identifier."""
+    sync: SyncStateView
     last_decision: DecisionView | None
     nodes: tuple[NodeView, ...]
 

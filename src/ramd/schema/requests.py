@@ -81,6 +81,8 @@ class FailoverRequest(Request):
         | Annotated[str, Field(min_length=1, max_length=63)]
         | None
     ) = None
+    accept_loss: bool = False
+    """Also one that may lack commits which were acknowledged; how much is not known."""
 
 
 Body = TypeVar("Body", bound=Request)

@@ -48,6 +48,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
@@ -318,15 +319,16 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     Destroy: _destroy_refusal,
     ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
     DescribeMember: _describe_refusal,
+    ChangeSync: sync.change_refusal,
+    SettleSync: sync.settle_refusal,
+    RelaxSync: sync.relax_refusal,
     InviteMember: members.invite_refusal,
     WithdrawInvitation: members.withdraw_refusal,
     AdmitMember: members.admit_refusal,
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
-    ChangeSync: sync.change_refusal,
-    SettleSync: sync.settle_refusal,
-    RelaxSync: sync.relax_refusal,
+    RecordRecovery: recovery_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -338,13 +340,14 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     Destroy: lambda state, command: replace(state, removal=command.removal),
     ChangeSettings: lambda state, command: replace(state, settings=command.settings),
     DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
+    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
+    SettleSync: lambda state, _command: sync.settled(state),
+    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
     InviteMember: lambda state, command: _recorded(*members.invited(state, command)),
     WithdrawInvitation: lambda state, command: _recorded(*members.withdrawn(state, command)),
     AdmitMember: lambda state, command: _recorded(*members.admitted(state, command)),
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
-    ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
-    SettleSync: lambda state, _command: sync.settled(state),
-    RelaxSync: lambda state, command: _recorded(sync.settled(state), command.record),
+    RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
 }

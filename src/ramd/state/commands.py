@@ -32,6 +32,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
@@ -127,15 +128,16 @@ Command: TypeAlias = (
     | Destroy
     | ChangeSettings
     | DescribeMember
+    | ChangeSync
+    | SettleSync
+    | RelaxSync
     | InviteMember
     | WithdrawInvitation
     | AdmitMember
     | RemoveMember
     | KeepMember
     | DropMember
-    | ChangeSync
-    | SettleSync
-    | RelaxSync
+    | RecordRecovery
 )
 
 
@@ -162,15 +164,16 @@ _TAGS: dict[str, type[Command]] = {
     "destroy": Destroy,
     "settings": ChangeSettings,
     "describe": DescribeMember,
+    "sync_change": ChangeSync,
+    "sync_settle": SettleSync,
+    "sync_relax": RelaxSync,
     "invite": InviteMember,
     "withdraw": WithdrawInvitation,
     "admit": AdmitMember,
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
-    "sync_change": ChangeSync,
-    "sync_settle": SettleSync,
-    "sync_relax": RelaxSync,
+    "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

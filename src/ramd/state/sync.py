@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ramd.domain.model import ClusterState, DecisionRecord
-from ramd.domain.sync import ALONE, COPY, SyncGrant, SyncMode, SyncRecord, SyncSet
+from ramd.domain.sync import ALONE, COPY, SyncGrant, SyncRecord, SyncSet
 
 RULES_MAX = 8
 """Sets that may rule at once; one more change must wait until the one under way is settled."""
@@ -96,13 +96,8 @@ def _tagged(state: ClusterState, target: SyncSet) -> str:
 
 
 def _emptied(state: ClusterState, target: SyncSet) -> str:
-    settings = state.settings
-    if target.members:
-        return ""
-    if target.alone and settings.enforce_sync_standbys:
+    if target.alone and state.settings.enforce_sync_standbys:
         return "enforce_sync_standbys is on: writes wait instead"
-    if not target.alone and settings.synchronous_replication is SyncMode.ON:
-        return "synchronous_replication is on"
     return ""
 
 

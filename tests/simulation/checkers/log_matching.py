@@ -6,20 +6,28 @@ term. By induction the whole prefixes agree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from pgraft.core.types import Entry, NodeId, Term
-from tests.simulation.checkers.base import Checker, CheckFailed
+from pgraft.core.types import Entry, Term
+from tests.simulation.checkers.base import Checker, CheckFailed, Handler, Wrote
 
 
 class LogMatching(Checker):
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], tuple[Term, Entry]] = {}
+        self._known: dict[tuple[int, int], tuple[Term | None, Entry]] = {}
 
-    def on_entries(self, node: NodeId, prev_term: Term, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            mine = (prev_term, entry)
-            known = self._known.setdefault((entry.index, entry.term), mine)
-            if known != mine:
-                raise CheckFailed(f"node {node} writes {mine}, elsewhere it is {known}")
+    def handlers(self) -> Mapping[type, Handler]:
+        return {Wrote: self._wrote}
+
+    def _wrote(self, wrote: Wrote) -> None:
+        prev_term = wrote.prev_term
+        for entry in wrote.entries:
+            before, known = self._known.setdefault((entry.index, entry.term), (prev_term, entry))
+            # After an installed snapshot nothing is known of what stood before.
+            differs = None not in (before, prev_term) and before != prev_term
+            if differs or (known is not entry and known != entry):
+                raise CheckFailed(
+                    f"node {wrote.node} writes {entry} after term {prev_term}, "
+                    f"elsewhere it is {known} after term {before}"
+                )
             prev_term = entry.term

@@ -6,21 +6,32 @@ to its match. A candidate's request: its term, and its vote for itself.
 
 from __future__ import annotations
 
-from pgraft.core.types import AppendReply, Message, NodeId, VoteReply, VoteRequest
-from tests.simulation.checkers.base import Checker, CheckFailed
-from tests.support.raft_store import Image
+from collections.abc import Mapping
+
+from pgraft.core.types import AppendReply, NodeId, VoteReply, VoteRequest
+from tests.simulation.checkers.base import Checker, CheckFailed, Handler, Sent
 
 
 class PromiseDurability(Checker):
-    def on_send(self, node: NodeId, to: NodeId, message: Message, disk: Image) -> None:
+    def handlers(self) -> Mapping[type, Handler]:
+        return {Sent: self._sent}
+
+    def _sent(self, sent: Sent) -> None:
+        message, disk = sent.message, sent.disk
         kept = True
-        if isinstance(message, VoteReply) and message.granted and not message.pre:
-            kept = (disk.hard_state.term, disk.hard_state.vote) == (message.term, to)
-            kept = kept or disk.hard_state.term > message.term
+        if isinstance(message, AppendReply):
+            kept = not message.ok or message.match <= disk.last_index
+        elif isinstance(message, VoteReply) and message.granted and not message.pre:
+            kept = self._voted(sent, sent.to)
         elif isinstance(message, VoteRequest) and not message.pre:
-            kept = (disk.hard_state.term, disk.hard_state.vote) == (message.term, node)
-            kept = kept or disk.hard_state.term > message.term
-        elif isinstance(message, AppendReply) and message.ok:
-            kept = message.match <= len(disk.entries) or disk.hard_state.term > message.term
-        if not kept:
-            raise CheckFailed(f"node {node} sends {message} to {to}; its disk: {disk.hard_state}")
+            kept = self._voted(sent, sent.node)
+        if not kept and disk.hard_state.term <= message.term:  # type: ignore[union-attr]
+            raise CheckFailed(
+                f"node {sent.node} sends {message} to {sent.to}; its disk: {disk.hard_state}, "
+                f"entries to {disk.last_index}"
+            )
+
+    def _voted(self, sent: Sent, candidate: NodeId) -> bool:
+        ballot, message = sent.disk.hard_state, sent.message
+        assert isinstance(message, VoteReply | VoteRequest)
+        return (ballot.term, ballot.vote) == (message.term, candidate)

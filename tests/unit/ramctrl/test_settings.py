@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctrl.settings import WRITE_TIMEOUT_S, Format, Given, load
+from ramctrl.tls import Tls
 from ramd.domain.errors import ConfigError
 
 
@@ -59,7 +60,7 @@ def test_a_url_names_host_and_port() -> None:
     assert load(Given(api_url="http://db1")).port == 8008
 
 
-@pytest.mark.parametrize("url", ["https://db1", "db1:8008", "http://", "http://db1:x"])
+@pytest.mark.parametrize("url", ["ftp://db1", "db1:8008", "https://", "http://db1:x"])
 def test_a_wrong_url_is_named(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(Given(api_url=url))
@@ -111,3 +112,13 @@ def test_a_token_that_others_may_read_is_warned_of() -> None:
     (warning,) = load(Given()).warnings
     assert "chmod 600" in warning
     assert "some-token" not in warning
+
+
+def test_https_by_url_file_or_option() -> None:
+    assert load(Given(api_url="https://db1:9")).base_url == "https://db1:9"
+    assert load(Given(ca_file=Path("/ca"))).tls == Tls(ca_file=Path("/ca"))
+    conf("ssl_enabled = true\nssl_ca_file = /etc/ca.crt\nverify_ssl = false\n")
+    assert load(Given()).base_url == "https://127.0.0.1:8008"
+    assert load(Given()).tls == Tls(verify=False, ca_file=Path("/etc/ca.crt"))
+    assert load(Given(ca_file=Path("/mine"))).tls == Tls(verify=False, ca_file=Path("/mine"))
+    assert load(Given(api_url="http://db1")).tls is None

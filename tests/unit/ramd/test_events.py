@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from ramd import events
+from ramd import events, sync_events
 from ramd.events import Event, LeaseRefused, emit
 
-ALL = [e for e in vars(events).values() if isinstance(e, type) and issubclass(e, Event)]
+KINDS = {**vars(events), **vars(sync_events)}.values()
+ALL = [e for e in KINDS if isinstance(e, type) and issubclass(e, Event)]
 DECLARED = [e for e in ALL if e is not Event]
 RESERVED = {*vars(logging.makeLogRecord({})), "message", "asctime", "event", "taskName"}
 

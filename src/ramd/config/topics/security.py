@@ -1,4 +1,4 @@
-"""Protections that this version does not have: switched on, the daemon refuses to start."""
+"""TLS, and protections that this version does not have: switched on, it refuses to start."""
 
 from __future__ import annotations
 
@@ -13,31 +13,42 @@ class SecurityKeys(Topic):
     """Security."""
 
     ssl_enabled: Annotated[
-        Switch, Key("Serve HTTP by TLS only.", availability=Availability.SECURITY)
+        Switch,
+        Key(
+            "TLS for everything the daemon says: the REST interface and the metrics by HTTPS only, "
+            "and daemons prove themselves to each other by certificates (TLS 1.3).",
+            danger="The same on every node: with and without it daemons cannot speak to each "
+            "other.",
+        ),
     ] = False
     ssl_cert_file: Annotated[
         OptionalPath,
         Key(
-            "Certificate of the daemon; without effect while `ssl_enabled` is false.",
-            availability=Availability.PLANNED,
+            "Certificate of this node, PEM, followed by those in between, if any.",
+            reload=True,
             accepts="an absolute path",
+            example="/etc/ramd/tls/node.crt",
         ),
     ] = None
     ssl_key_file: Annotated[
         OptionalPath,
         Key(
-            "Private key of the daemon; without effect while `ssl_enabled` is false.",
-            availability=Availability.PLANNED,
-            accepts="an absolute path",
+            "Its private key, PEM, without a password.",
+            reload=True,
+            accepts="an absolute path of a file that only its owner can read",
+            example="/etc/ramd/tls/node.key",
         ),
     ] = None
     ssl_ca_file: Annotated[
         OptionalPath,
         Key(
-            "Authorities whose certificates are trusted; without effect while `ssl_enabled` is "
-            "false.",
-            availability=Availability.PLANNED,
+            "The authority that has signed the certificates of all nodes, PEM.",
+            reload=True,
+            default_text="ssl_cert_file, which must be self-signed then and the same everywhere",
             accepts="an absolute path",
+            example="/etc/ramd/tls/ca.crt",
+            danger="Whoever has a certificate of this authority and the cluster secret may speak as"
+            " a node: an authority of the cluster's own.",
         ),
     ] = None
     ssl_mode: Annotated[

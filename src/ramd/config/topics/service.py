@@ -10,6 +10,7 @@ from ramd.config.keys import (
     Availability,
     Host,
     Key,
+    OptionalHost,
     OptionalName,
     OptionalPath,
     Port,
@@ -106,23 +107,25 @@ class MetricsKeys(Topic):
 
     prometheus_enabled: Annotated[
         Switch,
-        Key(
-            "Serve metrics to Prometheus, as soon as a version has them.",
-            availability=Availability.PLANNED,
-            harmless=(False,),
-        ),
+        Key("Serve the metrics on a port of their own, without a token."),
     ] = True
+    prometheus_bind_address: Annotated[
+        OptionalHost,
+        Key(
+            "Address on which `prometheus_port` listens.",
+            default_text="http_bind_address",
+            accepts="an IP address or host name of this host",
+            danger="The metrics name nodes, addresses and positions to whoever can reach it.",
+        ),
+    ] = ""
     prometheus_port: Annotated[
-        Port, Key("Port of the metrics.", availability=Availability.PLANNED)
+        Port,
+        Key("Port of the metrics; if another program has it, that is logged and no more."),
     ] = 9090
     prometheus_path: Annotated[
         str,
         Field(pattern=r"^/[A-Za-z0-9/_.-]{0,200}$"),
-        Key(
-            "Path of the metrics.",
-            availability=Availability.PLANNED,
-            accepts="a path that begins with '/'",
-        ),
+        Key("Path of the metrics on that port.", accepts="a path that begins with '/'"),
     ] = "/metrics"
 
 

@@ -255,3 +255,23 @@ def test_an_old_grant_seen_again_after_a_restart_is_no_new_lease() -> None:
     lab.beat(1)
     lab.elapse(300)
     assert (lab[2].holder.epoch, lab[2].holder.deadline_ns) == (0, 0)
+
+
+def test_a_suspect_clock_takes_a_tenth_off_what_is_left() -> None:
+    """M1: slewed by 8 % it would make the rest of the lease longer than any coordinator waits."""
+    lab = held()
+    lab.renew(2)
+    lab.settle()
+    left = lab[2].holder.deadline_ns - lab.now
+    lab[2].clock_suspect(True, lab.now)
+    assert lab[2].holder.deadline_ns == lab.now + left * 10 // 11
+
+
+def test_an_answer_to_a_renewal_from_before_counts_a_tenth_less() -> None:
+    lab = held()
+    sent = lab.now
+    lab.renew(2)
+    lab[2].clock_suspect(True, lab.now)
+    assert lab[2].holder.deadline_ns == 0
+    lab.settle()
+    assert lab[2].holder.deadline_ns == sent + 2970 * MS * 10 // 11

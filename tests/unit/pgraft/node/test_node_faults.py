@@ -13,7 +13,7 @@ import pytest
 from pgraft.core.types import NO_ORIGIN, NodeId, ProposalRefused, Role, Timing
 from pgraft.net.channel import CallRefused
 from pgraft.net.transport import Refusal
-from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed
+from pgraft.node import NodeFailed, ProposalUnknown, ReadFailed, boottime_ns
 from pgraft.storage.disk import DirectoryLocked, Disk, DiskFile
 from pgraft.storage.wal import WalCorrupt, WalFailed
 from tests.support.pgraft_cluster import DEADLINE_S, Cluster, Member
@@ -216,6 +216,19 @@ async def test_the_status_tells_of_elections_pauses_and_the_disk(tmp_path: Path)
         )
         leader.channel.on_refused(Refusal(node=NodeId(9), code="secret", text="no", by_peer=False))
         assert set(leader.node.status().refused) <= {"secret", "not_formed", "duplicate_node"}
+
+
+async def test_a_clock_that_runs_off_is_told_to_the_core_and_shown(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        # Seen from this one, the clock of decisions runs 20 times too slow.
+        cluster.settings[NodeId(1)].raw_clock = lambda: 20 * boottime_ns()
+        await cluster.start_all()
+        leader = await cluster.leader()
+        await wait_for_async(
+            lambda: leader.node.status().clock_suspect, DEADLINE_S, "it is noticed"
+        )
+        assert leader.node.status().clock_off < -0.9
+        await leader.node.propose(b"it goes on", DEADLINE_S)
 
 
 async def test_an_apply_that_fails_stops_the_member(

@@ -1,5 +1,6 @@
 """One survivor goes on alone with all it holds; a crash at any step leaves the old or the new."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from pgraft.core.types import Entry, EntryKind, Grant, NodeId, Snapshot
 from pgraft.identity import Identity, Stage
+from pgraft.net.memory import MemoryNetwork
 from pgraft.node import Hooks, SnapshotOptions
 from pgraft.node.shell import owner_of
 from pgraft.recovery import RecoveryRefused, Survivor, recover_alone, resume
@@ -61,11 +63,15 @@ async def bereft(tmp_path: Path) -> Path:
         await wait_for_async(
             lambda: leader.node.granter.may_move_at() is not None, DEADLINE_S, "it may grant"
         )
-        await leader.node.propose_grant(grant, DEADLINE_S)
+        index = await leader.node.propose_grant(grant, DEADLINE_S)
         await cluster.applied([b"%d" % number for number in range(10)])
         first = cluster.members[ONE]
+        durable = first.channel.listeners.durable
+        assert durable is not None
         await wait_for_async(
-            lambda: first.node.status().epoch == 1, DEADLINE_S, "member 1 has it all"
+            lambda: first.node.status().epoch == 1 and durable()[1] >= index,
+            DEADLINE_S,
+            "member 1 has it all on its disk",
         )
         return cluster.settings[ONE].directory
 
@@ -74,14 +80,17 @@ def held(directory: Path) -> tuple[Identity, int]:
     """Whose directory it is, and how far its log goes."""
     identity = identity_file.load(OsDisk(directory), "test", ())
     assert identity is not None
-    log, _ = recover(OsDisk(directory), owner_of(identity))
+    log, found = recover(OsDisk(directory), owner_of(identity))
     log.close()
+    assert found.hard_state.term >= log.durable[0] > 0
     return identity, log.durable[1]
 
 
 async def check_alone(directory: Path, old: Identity) -> None:
     """The member leads a group of its own, with everything, and takes more."""
-    cluster = Cluster(directory.parent, 1, snapshots=SnapshotOptions(entries=8))
+    before = recover(OsDisk(directory), owner_of(held(directory)[0]))[1].hard_state.term
+    network = MemoryNetwork(random.Random(1))
+    cluster = Cluster(directory.parent, 1, network=network, snapshots=SnapshotOptions(entries=8))
     assert cluster.settings[ONE].directory == directory
     async with cluster:
         await cluster.start_all()
@@ -91,11 +100,13 @@ async def check_alone(directory: Path, old: Identity) -> None:
         status = leader.node.status()
         assert status.config.voters == {1}
         assert (status.epoch, status.holder) == (1, 1)
+        assert status.term > before, "terms only grow, also from one group to the next"
         identity = identity_file.load(OsDisk(directory), "test", ())
         assert identity is not None
         assert identity.cluster_id != old.cluster_id
         assert identity.uuid != old.uuid
         assert status.config.peers[0].uuid == identity.uuid
+        assert old.uuid in status.config.removed, "whoever comes back is told that it is none"
 
 
 async def test_the_survivor_goes_on_with_all_it_holds_under_new_ids(bereft: Path) -> None:

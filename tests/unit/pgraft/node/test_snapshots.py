@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pgraft.core.limits import SNAPSHOT_BYTES_MAX
 from pgraft.core.types import NodeId
 from pgraft.net.memory import MemoryNetwork
 from pgraft.node import SnapshotOptions
@@ -91,6 +92,28 @@ async def test_a_member_far_behind_gets_a_snapshot_under_load_and_nobody_is_elec
         await cluster.formed()
         await leader.node.propose(b"two", DEADLINE_S)
         await cluster.applied(leader.commands)
+
+
+@pytest.mark.parametrize("over", ["tcp", "memory"])
+async def test_the_largest_state_reaches_a_member_far_behind(tmp_path: Path, over: str) -> None:
+    async with Cluster(tmp_path, 3, network=network_of(over), snapshots=OFTEN) as cluster:
+        for settings in cluster.settings.values():
+            settings.state_bytes = SNAPSHOT_BYTES_MAX
+        await cluster.start_all()
+        leader = await cluster.leader()
+        number = next(n for n in cluster.members if n != leader.settings.node)
+        await cluster.stop(number)
+        for command in range(150):
+            await leader.node.propose(b"%d" % command, DEADLINE_S)
+        await wait_for_async(
+            lambda: leader.node.status().snapshot_index > 100, DEADLINE_S, "the log is shortened"
+        )
+        term = leader.node.status().term
+        back = await cluster.start(number)
+        await cluster.formed()
+        await cluster.applied(leader.commands)
+        assert back.node.status().snapshots_installed >= 1
+        assert back.node.status().term == leader.node.status().term == term
 
 
 async def test_all_members_restart_on_shortened_logs(tmp_path: Path) -> None:

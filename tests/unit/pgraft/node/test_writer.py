@@ -174,6 +174,22 @@ async def test_no_room_for_chores_is_said_and_the_log_goes_on(
     await wait_for_async(lambda: bench.writer.state.word == "ok", DEADLINE_S, "all is well")
 
 
+async def test_no_room_to_remove_a_segment_is_put_off(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There are file systems on which even that takes room."""
+    bench.disk.error = errno.ENOSPC
+    bench.disk.fail_at = lambda kind: kind == "remove"
+    bench.writer.submit(1, batch(1))
+    installed = WalBatch(snapshot=snap(50), hard_state=HardState(term=Term(1), commit=Index(50)))
+    bench.writer.submit(2, installed)
+    await bench.until(2)
+    await wait_for_async(lambda: "put off" in caplog.text, DEADLINE_S, "it is said")
+    bench.writer.submit(3, batch(51))
+    await bench.until(3)
+    assert not bench.heard.failed
+
+
 async def test_a_chore_that_fails_is_as_final_as_a_write(bench: Bench) -> None:
     bench.disk.fail_at = lambda kind: kind == "replace"
     bench.writer.save(snap(0))

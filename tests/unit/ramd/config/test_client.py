@@ -32,8 +32,7 @@ def test_values_are_read() -> None:
         ("default_host = a b", "an IP address or host name"),
         ("default_output_format = xml", "one of: table, json, yaml, text"),
         ("colored_output = maybe", "true or false"),
-        ("ssl_enabled = true", "is not available in this version"),
-        ("verify_ssl = true", "is not available in this version"),
+        ("ssl_enabled = maybe", "true or false"),
         ("ssl_ca_file = relative", "an absolute path"),
         ("auth_method = basic", "no other method"),
         ("default_auth_token = abc def", "its value cannot be used"),
@@ -55,9 +54,9 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
     assert [fault.origin.line for fault in caught.value.faults] == [1, 2, 3]
 
 
-def test_what_has_no_effect_yet_is_warned_of() -> None:
-    assert load_client_text("ssl_ca_file = /x\n").warnings == (
-        "ssl_ca_file: not available in this version",
+def test_not_checking_who_answers_is_warned_of() -> None:
+    assert load_client_text("verify_ssl = no\n").warnings == (
+        "verify_ssl: off: whoever answers is taken for the daemon",
     )
     assert load_client_text("") == ClientConfig()
 

@@ -70,10 +70,13 @@ def test_switches_take_the_usual_words(name: str, availability: Availability) ->
     assert only_fault(f"{BASE}{name} = maybe") == (
         f"f:2: {name}: 'maybe' is neither true nor false; true or false"
     )
-    if availability is not Availability.SECURITY and name != "http_auth_enabled":
+    if availability is not Availability.SECURITY and name not in NEEDS_MORE:
         for word in ("true", "On", "YES", "1"):
             assert getattr(load_text(f"{BASE}{name} = {word}", {}), name) is True
 
+
+NEEDS_MORE = {"http_auth_enabled", "ssl_enabled"}
+"""Switched on alone they are faults."""
 
 PATHS = [
     name
@@ -253,8 +256,6 @@ OTHER_VALUES: dict[str, str] = {
     "maintenance_mode_enabled": "true",
     "maintenance_drain_timeout_ms": "1",
     "maintenance_backup_before": "true",
-    "prometheus_port": "9091",
-    "prometheus_path": "/other",
     "rate_limiting_enabled": "true",
     "rate_limit_requests_per_minute": "5",
     "recovery_timeout_ms": "5000",
@@ -262,15 +263,12 @@ OTHER_VALUES: dict[str, str] = {
     "cpu_limit_percent": "50",
     "profiling_enabled": "true",
     "connection_pool_size": "20",
-    "ssl_cert_file": "/etc/ssl/x.crt",
-    "ssl_key_file": "/etc/ssl/x.key",
-    "ssl_ca_file": "/etc/ssl/ca.crt",
 }
 
 
 def test_the_table_above_is_complete() -> None:
     planned = {n for n, _, key in all_fields() if key.availability is Availability.PLANNED}
-    assert planned == set(OTHER_VALUES) | {"prometheus_enabled"}  # off and on are both harmless
+    assert planned == set(OTHER_VALUES)
 
 
 @pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items(), ids=list(OTHER_VALUES))
@@ -295,7 +293,6 @@ def test_defaults_warn_of_nothing() -> None:
 
 
 SECURITY = {
-    "ssl_enabled": "true",
     "require_ssl": "true",
     "verify_ssl": "true",
     "ssl_mode": "verify-full",

@@ -309,3 +309,46 @@ async def test_a_server_that_does_not_answer_is_asked_again(
         await primary.node.until(lambda: acknowledges(primary.node.server))
     waited = [r for r in caplog.records if getattr(r, "event", "") == "sync_waits"]
     assert len(waited) == 1
+
+
+@virtual
+async def test_a_daemon_that_comes_back_tells_its_server_nothing_before_it_has_read_the_record(
+    tmp_path: Path,
+) -> None:
+    """The set that it remembers may be older than the one the server goes by."""
+    primary = Primary(tmp_path, SyncRecord(generation=7, rules=(any_of(1, 2, 3),)))
+    primary.show(flushed={2: 2000, 3: 2000})
+    primary.node.consensus.unread = True
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await elapse(1.5)
+        assert primary.node.server.told is None
+        assert "was not read yet" in primary.waits()
+        assert primary.fence.published == []
+        primary.node.consensus.unread = False
+        await primary.node.until(lambda: acknowledges(primary.node.server))
+
+
+@virtual
+async def test_names_that_somebody_put_over_ours_prove_nothing(tmp_path: Path) -> None:
+    primary = Primary(tmp_path, granted(any_of(1, 2)))
+    primary.show(flushed={2: 5000})
+    streams = primary.node.server.streams
+    primary.node.server.streams = replace(streams, as_told=False)
+    primary.counted = {2}
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await elapse(ENOUGH_S)
+        assert primary.waits() == "the server goes by other names than it was told"
+
+
+@virtual
+async def test_why_nobody_is_waited_for_is_said(tmp_path: Path) -> None:
+    primary = Primary(tmp_path, SyncRecord())
+    primary.show(flushed={2: 2000})
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await elapse(ENOUGH_S)
+        seen = primary.syncing.seen()
+        assert seen is not None
+        assert seen.waits_for == "waiting for the other replicas"

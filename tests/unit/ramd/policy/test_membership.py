@@ -11,6 +11,7 @@ from ramd.domain.decision import ClusterView, Voting
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState, Departure, Invitation, Removal
 from ramd.domain.observation import DataKind, Heard, Observation, Position, ServerRole, ServerState
+from ramd.domain.sync import SyncMember, SyncRecord, SyncSet
 from ramd.policy.candidates import foresee
 from ramd.policy.decide import decide
 from ramd.policy.membership import (
@@ -26,6 +27,7 @@ from ramd.policy.membership import (
     stays_learner,
     vote_obstacle,
 )
+from ramd.policy.syncset import may_confirm
 from tests.support.fake_consensus import cluster, member, reign
 from tests.unit.ramd.policy.views import NOW_NS, view
 
@@ -274,3 +276,31 @@ def test_who_is_being_removed_is_no_candidate() -> None:
     assert {v.node_id: v.reason for v in foresee(changing).verdicts}[2] == "is being removed"
     gone = replace(waits, voting=Voting(voters=(1, 3, 4), settled=True))
     assert {v.node_id: v.reason for v in foresee(gone).verdicts}[2] == "is being removed"
+
+
+@pytest.mark.parametrize("successor", [None, 4])
+def test_who_leaves_is_taken_out_of_the_synchronous_set_first(successor: int | None) -> None:
+    """Commits may have been acknowledged on the word of its copy (attacks M7)."""
+    copies = tuple(SyncMember(node_id=n, copy=f"{n}" * 16) for n in (2, 3))
+    both = SyncRecord(generation=1, rules=(SyncSet(members=copies, k=1),))
+    voters = (1, 2, 3) if successor is None else (1, 2, 3, 4)
+    order = leaving(2, successor)
+    in_set = picture(voters, members=len(voters), departures=order, sync=both)
+    assert step(in_set) is None
+    assert not may_confirm(in_set.state, 2)
+    changing = replace(both, rules=(*both.rules, SyncSet(members=copies[1:], k=1)))
+    assert step(picture(voters, members=len(voters), departures=order, sync=changing)) is None
+    without = replace(both, rules=(SyncSet(members=copies[1:], k=1),))
+    assert step(
+        picture(voters, members=len(voters), departures=order, sync=without)
+    ) == Reconfigure(remove=2)
+
+
+def test_a_replaced_member_of_the_set_waits_as_well() -> None:
+    copies = (SyncMember(node_id=2, copy="2" * 16),)
+    record = SyncRecord(generation=1, rules=(SyncSet(members=copies, k=1),))
+    order = leaving(2, 4)
+    waiting = picture((1, 2, 3), (4,), members=4, departures=order, sync=record)
+    assert step(waiting) is None
+    gone = picture((1, 2, 3), (4,), members=4, departures=order)
+    assert step(gone) == Reconfigure(promote=4, remove=2)

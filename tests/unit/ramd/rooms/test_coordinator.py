@@ -300,3 +300,25 @@ def test_a_change_of_mind_is_recorded_once() -> None:
         desk.beat(10)
     records = [c.record for c in desk.proposed if isinstance(c, RecordDecision)]
     assert [record.rule for record in records] == ["primary_opening"]
+
+
+def test_why_nobody_takes_over_is_kept_whenever_it_changes() -> None:
+    desk = Desk()
+    desk.all_well()
+    desk.beat()
+    desk.group.view = LeaseView(may_move_at_ns=START)
+    for node in (1, 2, 3):
+        desk.hear(node, data=DataKind.ABSENT, state=ServerState.STOPPED, role=None)
+    desk.beat()
+    desk.beat()
+    desk.beat()
+
+    def reasons() -> list[str]:
+        records = [c.record for c in desk.proposed if isinstance(c, RecordDecision)]
+        return [record.reason for record in records if record.rule == "nobody_eligible"]
+
+    assert len(reasons()) == 1
+    desk.hear(2, data=DataKind.FOREIGN, state=ServerState.STOPPED, role=None)
+    desk.beat()
+    assert len(reasons()) == 2
+    assert "foreign" in reasons()[-1]

@@ -17,6 +17,7 @@ from ramd.formation import (
     Made,
     NodePlan,
     check,
+    check_certificate,
     check_own,
     node_settings,
     plan_nodes,
@@ -24,6 +25,7 @@ from ramd.formation import (
 )
 from ramd.postgres.account import choose_account
 from tests.support.ports import free_port_block
+from tests.support.tls_files import Authority
 
 
 def configured(root: Path, **more: object) -> Config:
@@ -42,12 +44,32 @@ def configured(root: Path, **more: object) -> Config:
     return load_text(text, {})
 
 
+def test_a_certificate_for_node_1_alone_makes_no_cluster_of_three(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+
+    def checked_with(*names: str) -> None:
+        files = authority.issue("cert", *names)
+        config = configured(
+            tmp_path,
+            ssl_enabled=True,
+            ssl_cert_file=files.cert,
+            ssl_key_file=files.key,
+            ssl_ca_file=files.ca,
+        )
+        check_certificate(config, plan_nodes(config, CreateRequest(num_nodes=3)))
+
+    with pytest.raises(Refused, match="is not good for node2, node3"):
+        checked_with("node1", "localhost")
+    checked_with("localhost")
+    checked_with("node1", "node2", "node3")
+
+
 def listing(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
 def checked(config: Config, plans: tuple[NodePlan, ...]) -> None:
-    check(plans, choose_account(config.postgresql_data_dir), config.http_port)
+    check(plans, choose_account(config.postgresql_data_dir), frozenset({config.http_port}))
 
 
 def test_each_port_counts_up_from_node_1(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_create_refused(body: object, field: str, says: str) -> None:
 
 def test_a_misspelt_field_is_told_the_right_one() -> None:
     assert refused(CreateRequest, {"num_node": 3}).hint == "did you mean num_nodes?"
-    assert refused(FailoverRequest, {"zzz": 3}).hint == "known fields: target_node"
+    assert refused(FailoverRequest, {"zzz": 3}).hint == "known fields: target_node, accept_loss"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"3", b"null", b'"x"', b"{", b"\xff\xfe", b"{'a': 1}"])

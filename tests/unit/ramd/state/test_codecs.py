@@ -55,6 +55,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from ramd.state.wire import (
     Beat,
@@ -80,6 +81,10 @@ COMMANDS: tuple[Command, ...] = (
     RecordDecision(record=RECORD),
     Destroy(removal=Removal(remove_data=True)),
     ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
+    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True, nosync=True),
+    ChangeSync(epoch=2, generation=3, target=SET, primary_copy="c", record=RECORD),
+    SettleSync(epoch=2, generation=3),
+    RelaxSync(epoch=2, generation=3, record=RECORD),
     InviteMember(
         invitation=Invitation(member=MEMBER, nonce="x", expires_unix_ms=9, replaces=2),
         at_unix_ms=5,
@@ -89,10 +94,7 @@ COMMANDS: tuple[Command, ...] = (
     RemoveMember(node_id=2, requested_by="ü"),
     KeepMember(node_id=2, reason="ü"),
     DropMember(node_id=2, at_unix_ms=5),
-    DescribeMember(node_id=2, name="ü", priority=9, nofailover=True, nosync=True),
-    ChangeSync(epoch=2, generation=3, target=SET, primary_copy="c", record=RECORD),
-    SettleSync(epoch=2, generation=3),
-    RelaxSync(epoch=2, generation=3, record=RECORD),
+    RecordRecovery(cluster_id="c2", survivor=2, requested_by="ü", at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)

@@ -21,7 +21,6 @@ from ramd.domain.sync import (
     NO_SET,
     SyncGrant,
     SyncMember,
-    SyncMode,
     SyncRecord,
     SyncSet,
 )
@@ -162,9 +161,6 @@ def test_going_on_alone_is_refused_where_that_is_enforced() -> None:
     state = led(settings=Settings(enforce_sync_standbys=True))
     assert "enforce_sync_standbys" in refusal(state, change(ALONE))
     assert not refusal(state, change(NO_SET))
-    state = led(settings=Settings(synchronous_replication=SyncMode.ON))
-    assert "synchronous_replication is on" in refusal(state, change(NO_SET))
-    assert not refusal(state, change(ALONE))
 
 
 def test_changes_do_not_pile_up_without_bound() -> None:
