@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ramctrl import cluster, members, nodes, output, pgraft, quorum, replication
+from ramctrl import cluster, decisions, members, nodes, output, pgraft, quorum, replication
 from ramctrl.client import ApiError, Client
 from ramctrl.options import Context, hoist
 from ramctrl.settings import Format, Given, load
@@ -48,6 +48,11 @@ app.add_typer(replica, name="replica", hidden=True)
 replica.command("add")(members.add)
 replica.command("remove")(members.remove)
 app.command("status", hidden=True)(cluster.status)
+app.command("explain")(decisions.explain)
+app.command("decisions", hidden=True)(decisions.decisions)
+app.command("promote", hidden=True)(cluster.promote)
+app.command("demote", hidden=True)(cluster.demote)
+app.command("switchover", hidden=True)(cluster.failover)
 app.command("failover", hidden=True)(cluster.failover)
 
 
@@ -120,6 +125,8 @@ def run(arguments: Sequence[str]) -> int:
         if settings is not None and isinstance(error, ApiError):
             output.show_error_envelope(settings, error.envelope)
         output.show_error(error.message, hint=error.hint, settings=settings)
+        if isinstance(error, ApiError):
+            output.show_obstacles(error.envelope)
         return CODES[error.code].exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1

@@ -43,6 +43,14 @@ def show_error(message: str, *, hint: str = "", settings: Settings | None = None
         print(f"{_paint('hint:', '36', colored)} {hint}", file=sys.stderr)
 
 
+def show_obstacles(envelope: Envelope) -> None:
+    """Everything that stands against what was asked for, where there is more than one thing."""
+    found = envelope.get("obstacles")
+    if isinstance(found, list) and len(found) > 1:
+        for one in found:
+            print(f"  - {one.get('reason')} (accepted: {one.get('accepted')})", file=sys.stderr)
+
+
 def show_error_envelope(settings: Settings, envelope: Envelope) -> None:
     """For machines: the daemon's error answer, on standard output, if JSON or YAML was wanted."""
     if settings.format is Format.JSON:

@@ -155,11 +155,21 @@ def failover_page(data: Mapping[str, Any]) -> Page:
     return Page(
         verdict=("done", f"{old} → node {data.get('new_primary')}"),
         facts=(
-            ("took", known(data.get("failover_time_ms"), "{} ms")),
+            ("took", known(_took(data), "{} ms")),
             ("without writes", known(data.get("outage_ms"), "{} ms")),
             ("epoch", known(data.get("epoch"))),
+            *((str(phase["name"]), f"{phase['ms']} ms") for phase in _parts(data)),
         ),
     )
+
+
+def _took(data: Mapping[str, Any]) -> object:
+    return data.get("failover_time_ms", data.get("demotion_time_ms"))
+
+
+def _parts(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the time without writes went to; the sum of it is told already."""
+    return [phase for phase in data.get("phases") or () if phase.get("name") != "total"]
 
 
 def _verdict(data: Mapping[str, Any]) -> tuple[str, str]:

@@ -226,7 +226,10 @@ def _ports(
         store=store,
         clock=around.clock,
         changed=changed,
-        timing=Timing(refresh_ms=around.config.monitor_interval_ms),
+        timing=Timing(
+            refresh_ms=around.config.monitor_interval_ms,
+            drain_ms=around.config.switchover_drain_ms,
+        ),
         unix_ms=around.unix_ms,
     )
 

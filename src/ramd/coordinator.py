@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ramd import events
+from ramd import events, switch_events
 from ramd.domain.consensus import Consensus, GroupStatus
 from ramd.domain.decision import (
     ClusterView,
@@ -31,6 +31,7 @@ from ramd.domain.model import DecisionRecord, Reign
 from ramd.domain.observation import Attempt, Heard, Observation
 from ramd.policy.decide import decide
 from ramd.policy.memory import remember
+from ramd.policy.timeline import Timeline, follow, granted
 from ramd.state.commands import (
     CancelHandover,
     Command,
@@ -38,6 +39,7 @@ from ramd.state.commands import (
     RecordDecision,
     encode_grant_payload,
 )
+from ramd.state.phases import RecordPhases
 
 PATIENCE_NS = 2_000_000_000
 """A node that was heard within this is there; see TimingValues.patience_ns."""
@@ -70,6 +72,7 @@ class Past:
     last_transfer_ns: int = 0
     memory: Memory = field(default_factory=Memory)
     heard: dict[int, Heard] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 class Coordinator:
@@ -139,6 +142,7 @@ class Coordinator:
         status = self._consensus.status()
         view = self.view(now_ns, status, self._past.heard)
         self._past.memory = remember(view)
+        self._past.timeline = follow(self._past.timeline, view)
         if not (status.is_coordinator and status.ready):
             self._tenure = None
             return None
@@ -148,11 +152,23 @@ class Coordinator:
             return now_ns + HEAR_FIRST_NS
         if self.granting:
             return None
-        decision = decide(self.view(now_ns, status, self._past.heard))
+        self._tell_phases(view.state.epoch)
+        view = self.view(now_ns, status, self._past.heard)
+        decision = decide(view)
         self._note(tenure, decision)
         tenure.decision = decision
         self._perform(tenure, decision, now_ns)
+        if tenure.appended_epoch > view.state.epoch:
+            self._past.timeline = granted(self._past.timeline, view)
         return decision.wake_at_ns
+
+    def _tell_phases(self, epoch: int) -> None:
+        """The primary of a new epoch takes writes: how that came about goes into the history."""
+        phases = self._past.timeline.due
+        if phases:
+            text = ", ".join(f"{phase.name} {phase.ms} ms" for phase in phases)
+            events.emit(switch_events.PrimaryMoved(epoch=epoch, phases=text))
+            self._propose(RecordPhases(epoch=epoch, phases=phases))
 
     def view(self, now_ns: int, status: GroupStatus, heard: Mapping[int, Heard]) -> ClusterView:
         """One coherent picture for `decide`, `preflight` and `explain`. `heard`: on a node that
@@ -294,6 +310,7 @@ def definite(observation: Observation) -> tuple[object, ...]:
         observation.data,
         observation.sealed,
         observation.epoch_opened,
+        observation.fenced,
         observation.upstream,
         observation.streaming_replicas,
         observation.system_id,

@@ -276,6 +276,7 @@ class Host:
             heard=runtime.heard,
             lease_epoch=epoch,
             lease_deadline_ns=deadline_ns,
+            view=runtime.view(),
         )
 
     async def _withdraw(self, runtime: Runtime) -> None:

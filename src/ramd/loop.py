@@ -138,6 +138,7 @@ class ControlLoop:
             sealed_attempt=seal.attempt if seal else None,
             self_fenced=parts.fence.guards,
             removed=bool(status.removed),
+            yielding_epoch=parts.executor.standing().yielding_epoch,
             adopt_until_ns=parts.adopt_until_ns,
         )
         goal = plan(parts.consensus.state(), told.directive, facts, observation)

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ramd import events, formation
+from ramd import events, formation, switching
 from ramd.assembly import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
-from ramd.domain.model import ClusterState, Handover, Removal
-from ramd.domain.observation import Observation, ServerRole, ServerState
+from ramd.domain.model import Removal
 from ramd.domain.service import (
     CreateRequest,
     CreateResult,
@@ -33,14 +32,14 @@ from ramd.domain.service import (
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.members import orders
 from ramd.members.cases import MemberCases
-from ramd.policy.candidates import preflight
 from ramd.policy.syncorder import follows_settings, ordered
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
 from ramd.recovery import Recovery
 from ramd.runtime import Runtime
-from ramd.state.commands import ChangeSettings, Destroy, RequestHandover, encode
+from ramd.standing import all_serve
+from ramd.state.commands import ChangeSettings, Destroy, encode
 
 T = TypeVar("T")
 
@@ -158,56 +157,14 @@ class RamdService(MemberCases):
         clear_state(config.state_dir, remove=True)
 
     async def failover(self, request: FailoverRequest, *, timeout_s: float) -> FailoverResult:
-        runtime = self._runtime()
-        state = runtime.state
-        if not runtime.status.has_quorum:
-            raise Unavailable("no majority of members is reachable", code="no_quorum")
-        _require_movable(runtime, request.target, at_any_price=request.accept_loss)
-        begun_ns = self.now_ns()
-        epoch, reign = state.epoch, state.reign
-        handover = Handover(
-            epoch=epoch,
-            target=request.target,
-            requested_by=request.actor,
-            accept_loss=request.accept_loss,
+        desk = switching.Desk(
+            runtime=self._runtime(),
+            picture=lambda: self._host.picture,
+            until=self._until,
+            now_ns=self.now_ns,
         )
-        events.emit(
-            events.OperationRequested(
-                operation="failover", actor=request.actor, what=f"target {request.target or 'any'}"
-            )
-        )
-        await self._propose(encode(RequestHandover(handover=handover)))
-        try:
-            async with asyncio.timeout(timeout_s):
-                done = await self._until(lambda: self._moved(epoch))
-        except TimeoutError:
-            raise OutcomeUnknown(
-                f"the failover did not finish within {timeout_s:g} s",
-                hint="look at /api/v1/cluster/status",
-            ) from None
-        took_ms = (self.now_ns() - begun_ns) // NS_PER_MS
-        self._finished("failover", begun_ns, f"node {done} is primary")
-        old = reign.node_id if reign else None
-        return FailoverResult(
-            old_primary=old,
-            new_primary=done,
-            failover_time_ms=took_ms,
-            epoch=self._runtime().state.epoch,
-        )
-
-    def _moved(self, epoch: int) -> int | None:
-        """The new primary once it accepts writes. Raises Refused if the handover was cancelled."""
-        picture = self._host.picture
-        state = picture.state
-        if state.epoch == epoch and state.handover is None:
-            why = state.decisions[-1].reason if state.decisions else "cancelled"
-            raise Refused(f"the failover was cancelled: {why}", code="no_candidate")
-        if state.epoch == epoch or state.reign is None:
-            return None
-        holder = picture.of(state.reign.node_id)
-        if holder is None or not serves(holder.observation, state):
-            return None
-        return state.reign.node_id
+        async with self._order("failover", request.actor, f"target {request.target or 'any'}"):
+            return await switching.move_primary(desk, request, timeout_s=timeout_s)
 
     async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
         runtime = self._runtime()
@@ -323,33 +280,6 @@ class RamdService(MemberCases):
         )
 
 
-def serves(observation: Observation, state: ClusterState) -> bool:
-    """This node accepts writes as the primary of the present epoch."""
-    return (
-        observation.role is ServerRole.PRIMARY
-        and observation.state is ServerState.RUNNING
-        and observation.accepting
-        and not observation.fenced
-        and observation.epoch_opened == state.epoch
-    )
-
-
-def all_serve(picture: Snapshot) -> bool:
-    """One primary serves and every other member streams from it, by the word of either end."""
-    state = picture.state
-    if state.reign is None:
-        return False
-    primary = picture.of(state.reign.node_id)
-    if primary is None or not serves(primary.observation, state):
-        return False
-    others = {m.node_id for m in state.members} - {state.reign.node_id}
-    heard = (picture.of(node) for node in others - set(primary.observation.streaming_replicas))
-    return all(
-        replica is not None and replica.observation.upstream == state.reign.node_id
-        for replica in heard
-    )
-
-
 def _require_alive(made: formation.Made, plans: tuple[formation.NodePlan, ...]) -> None:
     """Every daemon that create started still runs. Raises Unavailable with one's last words."""
     fallen = made.fallen()
@@ -363,30 +293,3 @@ def _require_alive(made: formation.Made, plans: tuple[formation.NodePlan, ...]) 
 
 def _holds_data(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
-
-
-def _require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool) -> None:
-    """Every obstacle to a planned failover, found before anything is touched. Raises Refused."""
-    state = runtime.state
-    if state.reign is None:
-        raise Refused("there is no primary yet", code="conflict")
-    if state.handover is not None:
-        raise Refused(
-            f"a failover away from node {state.reign.node_id} is under way already", code="busy"
-        )
-    if target is not None and state.member(target) is None:
-        members = ", ".join(str(m.node_id) for m in state.members)
-        raise Refused(
-            f"there is no node {target}; the members are {members}",
-            code="not_found",
-            field="target_node",
-        )
-    if target == state.reign.node_id:
-        raise Refused(f"node {target} is the primary already", code="conflict", field="target_node")
-    found = preflight(runtime.view(), target)
-    if found.refusal and not at_any_price:
-        raise Refused(
-            found.refusal,
-            code="no_candidate",
-            hint="a replica must stream from the primary and not be tagged nofailover",
-        )

@@ -17,7 +17,7 @@ from ramd.domain.decision import LeaseView
 from ramd.domain.errors import Unavailable
 from ramd.domain.model import ClusterState, Member, Reign, StartMode
 from ramd.state.apply import apply_explained
-from ramd.state.commands import RecordFork, RecordSystem, decode
+from ramd.state.commands import CancelHandover, RecordFork, RecordSystem, decode
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 
@@ -103,6 +103,8 @@ class FakeConsensus(Consensus):
                 applied = apply_explained(self.cluster, decoded, self.cluster.applied_index + 1)
                 assert not applied.refusal, applied.refusal
                 self.cluster = applied.state
+            case CancelHandover():
+                self.cluster = replace(self.cluster, handover=None)
             case _:
                 raise AssertionError(f"not proposed by an executor: {decoded}")
 

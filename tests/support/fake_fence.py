@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ramd.domain.consensus import GroupStatus
@@ -24,6 +24,7 @@ class FakePage:
     """With the deadline: the lease word."""
     latched: int = 0
     beats: int = 0
+    drain_at_ns: int = 0
     pid: int = 0
     start: int = 0
     """The server's own words: whose start it was, and which."""
@@ -49,6 +50,7 @@ class FakeFence(Fence):
         self.loads = loads
         self.published: list[tuple[int, int]] = []
         self.latest: Pulse | None = None
+        self.speaks: Callable[[], Pulse | None] = lambda: self.latest
         self.counted = FenceCounts()
         self._server = server
         self._bound = 0
@@ -77,15 +79,17 @@ class FakeFence(Fence):
 
     def publish(self, deadline_ns: int, start_number: int) -> None:
         self.published.append((deadline_ns, start_number))
+        self.page.drain_at_ns = 0
         self.page.deadline_ns, self.page.lease_start = deadline_ns, start_number
 
-    def shut(self, epoch: int) -> None:
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
+        self.page.drain_at_ns = drain_at_ns
         self.page.latched = max(self.page.latched, epoch)
         self.page.deadline_ns = self.page.lease_start = 0
         self._server.calls.append(f"shut {epoch}")
 
     def pulse(self) -> Pulse | None:
-        return self.latest if self._bound else None
+        return self.speaks() if self._bound else None
 
     def counts(self) -> FenceCounts:
         return self.counted

@@ -59,9 +59,14 @@ class ServerHalf:
         sequence = PLACES["PULSE_SEQ"]
         self._words[sequence] = (self._words[sequence] | 1) + 1
 
-    def pulse(self, **values: int) -> None:
+    def pulse(self, **values: int | tuple[int, ...]) -> None:
         """Publish, word by word as a compiler would; what is not named is 0."""
-        self.pulse_words([values.get(f.name, 0) for f in BY_NAME["PULSE"].fields[1:-1]])
+        found: list[int] = []
+        for field in BY_NAME["PULSE"].fields[1:-1]:
+            value = values.get(field.name, 0)
+            words = (value,) if isinstance(value, int) else value
+            found += [*words, *[0] * (field.count - len(words))]
+        self.pulse_words(found)
 
     def pulse_words(self, found: list[int]) -> None:
         """Publish all words between sequence number and check sum."""

@@ -243,7 +243,7 @@ class Story(SyncVerbs):
         return {"sealed": report, "position": at, "upstream": None}
 
     def do_lease(self, words: Words) -> None:
-        """lease MS (may move then) | out | released [end=LSN] [why=TEXT]."""
+        """lease MS (may move then) | out | released [end=LSN] [why=TEXT] [holders=N,N] [stands]."""
         what = words.plain[0]
         now_ns = self.world.now_ns
         if what == "released":
@@ -253,6 +253,8 @@ class Story(SyncVerbs):
                 released=True,
                 release_lsn=parse_lsn(end) if end else None,
                 release_reason=words.named.get("why", ""),
+                holders=tuple(int(n) for n in words.named.get("holders", "").split(",") if n),
+                stands_by="stands" in words.plain,
             )
         else:
             left_ns = 0 if what == "out" else int(what) * MS
@@ -291,8 +293,8 @@ class Story(SyncVerbs):
 
     def do_plan(self, words: Words) -> Iterator[str]:
         """plan NODE [lease=EPOCH] [released=EPOCH] [opened=EPOCH] [seal=T.N] [told=T.N[/EPOCH]
-        [told_seal]] [apart] [adopting] [guarded]: that node's goal; `told` overrides the directive,
-        `guarded`: its server checks the lease itself."""
+        [told_seal]] [apart] [adopting] [guarded] [yielding=EPOCH]: that node's goal; `told`
+        overrides the directive, `guarded`: its server checks the lease itself."""
         world, node_id = self.world, int(words.plain[0])
         seal, told = words.named.get("seal"), words.named.get("told")
         facts = LocalFacts(
@@ -306,6 +308,7 @@ class Story(SyncVerbs):
             sealed_attempt=attempt(seal) if seal else None,
             self_fenced="guarded" in words.plain,
             adopt_until_ns=world.now_ns + MS if "adopting" in words.plain else 0,
+            yielding_epoch=words.number("yielding"),
         )
         directive = world.directive
         if told:

@@ -32,6 +32,7 @@
 #define PGRAFT_W_DAEMON_HEARTBEAT 16	/* BOOTTIME ns */
 #define PGRAFT_W_DAEMON_PID 17	/* process id, 0 if it ended in order */
 #define PGRAFT_W_RELEASED_EPOCH 18	/* latch: no lease of this or an older epoch is ever used */
+#define PGRAFT_W_DRAIN_AT 19	/* from then on (BOOTTIME ns) a fenced server ends open xids; 0 never */
 
 /* STATE: the daemon's picture of the group */
 #define PGRAFT_W_STATE_SEQ 32	/* sequence number */
@@ -76,6 +77,7 @@
 /* PROBE: the flush probe's words that stand alone (BOOTTIME ns, 0 never) */
 #define PGRAFT_W_FLUSH_BEGUN 528	/* when the probe began its last flush of WAL */
 #define PGRAFT_W_FLUSH_ENDED 529	/* when its last flush ended; before FLUSH_BEGUN while one hangs */
+#define PGRAFT_W_FLUSH_PLACE 530	/* the probe's own place in allProcs, counted from 1; 0 none */
 
 /* PULSE: the worker's picture of the server, every 10 ms; LSNs are bytes, 0 unknown */
 #define PGRAFT_W_PULSE_SEQ 536	/* sequence number */
@@ -101,7 +103,8 @@
 #define PGRAFT_W_TICKS 556	/* how often the worker has published since it began */
 #define PGRAFT_W_SYNC_GENERATION 557	/* oldest pgraft.sync_generation of a walsender, checkpointer */
 #define PGRAFT_W_SYNC_DEFINED 558	/* 1 if commits wait for synchronous replicas */
-#define PGRAFT_W_PULSE_CHECK 559	/* check sum */
+#define PGRAFT_W_STREAM_FLUSHED 559	/* what the stream through ramd_node_1 to _9 has confirmed on disk, 0 none */
+#define PGRAFT_W_PULSE_CHECK 568	/* check sum */
 
 /* MEMBER: offsets within the PGRAFT_MEMBER_WORDS words of one member */
 #define PGRAFT_M_ID 0	/* node id */

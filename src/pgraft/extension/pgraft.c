@@ -112,6 +112,9 @@ PG_MODULE_MAGIC;
 #define FLUSH_PROBE_NUDGES 3
 #define ENFORCE_WARNING_MS 60000
 #define END_SESSIONS_AGAIN_MS 1000
+#define DRAIN_AGAIN_MS 50
+#define DRAIN_PULSE_MS 2
+#define SLOT_PREFIX "ramd_node_"
 #define HEALTHY_HEARTBEAT_MS 1000
 #define WORKER_SILENT_MS 1000
 /* A process that is dying may hold the page a moment longer than the memory. */
@@ -1153,6 +1156,7 @@ typedef struct Watch
 	XLogRecPtr	fence_lsn;
 	Doomed	   *doomed;			/* for each place in ProcGlobal->allProcs */
 	uint64		end_again_at;
+	uint64		drain_again_at;
 	TimeLineID	timeline;		/* of what follows */
 	TimeLineID	parent_timeline;
 	XLogRecPtr	switch_lsn;
@@ -1314,6 +1318,62 @@ act_on_fence(Watch *watch, uint64 now)
 				 errhint("Sessions that begin now can read.")));
 }
 
+/* Whoever has an xid cannot commit any more, and may write WAL all the same. */
+static int
+end_open_xids(Watch *watch)
+{
+	int			ended = 0;
+
+	for (int place = 0; place < MaxBackends; place++)
+	{
+		int			pid;
+
+		if (client_at(place, &pid) == NO_CLIENT)
+			continue;
+		if (TransactionIdIsValid(((volatile PGPROC *) &ProcGlobal->allProcs[place])->xid))
+			ended += tell_to_end(&watch->doomed[place], pid) ? 1 : 0;
+	}
+	return ended;
+}
+
+/* The flush probe may wait for the disk; this process may not. */
+static void
+wake_flush_probe(void)
+{
+	uint64		place = get_word(PGRAFT_W_FLUSH_PLACE);
+	volatile PGPROC *proc;
+
+	if (place == 0 || place > (uint64) MaxBackends)
+		return;
+	proc = &ProcGlobal->allProcs[place - 1];
+	if (proc->pid != 0 && proc->procLatch.owner_pid == proc->pid)
+		SetLatch((Latch *) &proc->procLatch);
+}
+
+/*
+ * A switchover: the daemon has shut the fence for good and waits for a
+ * replica to have all WAL.  Transactions that cannot commit are ended when
+ * their time is over, and what is not on disk yet is brought there at once.
+ */
+static void
+act_on_drain(Watch *watch, const uint64 *pulse, uint64 now)
+{
+	uint64		drain_at = get_word(PGRAFT_W_DRAIN_AT);
+	int			ended;
+
+	if (drain_at == 0 || watch->fenced_at == 0)
+		return;
+	if (PULSE(FLUSHED_LSN) < PULSE(INSERT_LSN))
+		wake_flush_probe();
+	if (PULSE(OPEN_XIDS) == 0 || now < drain_at || now < watch->drain_again_at)
+		return;
+	watch->drain_again_at = now + DRAIN_AGAIN_MS * NS_PER_MS;
+	ended = end_open_xids(watch);
+	if (ended > 0)
+		ereport(LOG, (errmsg("%d sessions with an open transaction told to end: another server becomes primary",
+							 ended)));
+}
+
 /* The lease as it goes and comes, told to the server's log. */
 static void
 tell_of_fence(const Watch *watch, uint64 fenced_before)
@@ -1396,6 +1456,32 @@ look_as_replica(uint64 *pulse)
 											  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 }
 
+/* By the daemons' naming, each member streams through the slot that bears its number. */
+static void
+look_at_streams(uint64 *pulse)
+{
+	const int	length = strlen(SLOT_PREFIX);
+
+	for (int number = 0; number < max_replication_slots; number++)
+	{
+		volatile ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[number];
+		const char *name = (const char *) NameStr(((ReplicationSlot *) slot)->data.name);
+		int			pid = slot->active_pid;
+
+		if (!slot->in_use || pid == 0 || strncmp(name, SLOT_PREFIX, length) != 0)
+			continue;
+		if (name[length] < '1' || name[length] > '0' + PGRAFT_MEMBERS_MAX || name[length + 1] != '\0')
+			continue;
+		for (int sender = 0; sender < max_wal_senders; sender++)
+		{
+			volatile WalSnd *walsnd = &WalSndCtl->walsnds[sender];
+
+			if (walsnd->pid == pid && streams(walsnd))
+				pulse[PGRAFT_W_STREAM_FLUSHED - PGRAFT_W_PULSE_SEQ - 1 + name[length] - '1'] = walsnd->flush;
+		}
+	}
+}
+
 static void
 look_as_primary(Watch *watch, uint64 *pulse)
 {
@@ -1407,6 +1493,7 @@ look_as_primary(Watch *watch, uint64 *pulse)
 	know_fork(watch, timeline, PULSE(PULSE_AT));
 	PULSE(PARENT_TIMELINE) = watch->parent_timeline;
 	PULSE(SWITCH_LSN) = watch->switch_lsn;
+	look_at_streams(pulse);
 }
 
 static void
@@ -1435,6 +1522,11 @@ look_and_publish(Watch *watch)
 	PULSE(PULSE_START) = start_number;
 	PULSE(WORKER_PID) = (uint64) MyProcPid;
 	PULSE(ENFORCE) = enforce ? 1 : 0;
+	/*
+	 * Before the end of WAL is read: if nobody had an xid under the fence, there
+	 * is no commit behind it.
+	 */
+	count_sessions(pulse);
 	if (RecoveryInProgress())
 		look_as_replica(pulse);
 	else
@@ -1443,7 +1535,6 @@ look_and_publish(Watch *watch)
 		look_at_fence(watch, !lease && enforce, now);
 		look_as_primary(watch, pulse);
 	}
-	count_sessions(pulse);
 	PULSE(FENCED) = watch->fenced_at != 0 ? 1 : 0;
 	PULSE(FENCED_AT) = watch->fenced_at;
 	PULSE(FENCE_LSN) = watch->fence_lsn;
@@ -1452,6 +1543,7 @@ look_and_publish(Watch *watch)
 	PULSE(SYNC_DEFINED) = standbys_defined() ? 1 : 0;
 	publish(pulse);
 	/* Afterwards: whoever writes the log may be stuck. */
+	act_on_drain(watch, pulse, now);
 	act_on_fence(watch, now);
 	end_pretenders();
 	tell_of_fence(watch, fenced_before);
@@ -1525,7 +1617,7 @@ pgraft_worker_main(Datum arg)
 	{
 		look_and_publish(watch);
 		warn_if_open(watch);
-	} while (next_turn(PULSE_MS));
+	} while (next_turn(get_word(PGRAFT_W_DRAIN_AT) != 0 ? DRAIN_PULSE_MS : PULSE_MS));
 	/* Not 0, or it would not be started again after somebody else's signal. */
 	proc_exit(1);
 }
@@ -1561,11 +1653,14 @@ pgraft_flush_probe_main(Datum arg)
 	int			nudges = 0;
 
 	begin_worker();
+	set_word(PGRAFT_W_FLUSH_PLACE, (uint64) (MyProc - ProcGlobal->allProcs) + 1);
 	while (next_turn(FLUSH_PROBE_MS))
 	{
 		XLogRecPtr	end;
 		bool		idle;
 
+		if (!RecoveryInProgress() && lease_left_ns() == 0 && get_word(PGRAFT_W_DRAIN_AT) != 0)
+			XLogFlush(inserted_end());
 		/* A primary that may not write writes nothing more than it must. */
 		if (RecoveryInProgress() || lease_left_ns() == 0)
 			continue;

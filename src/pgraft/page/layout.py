@@ -97,6 +97,7 @@ BLOCKS: tuple[Block, ...] = (
             _word("DAEMON_HEARTBEAT", "BOOTTIME ns"),
             _word("DAEMON_PID", "process id, 0 if it ended in order"),
             _word("RELEASED_EPOCH", "latch: no lease of this or an older epoch is ever used"),
+            _word("DRAIN_AT", "from then on (BOOTTIME ns) a fenced server ends open xids; 0 never"),
         ),
     ),
     Block(
@@ -164,6 +165,7 @@ BLOCKS: tuple[Block, ...] = (
         fields=(
             _word("FLUSH_BEGUN", "when the probe began its last flush of WAL"),
             _word("FLUSH_ENDED", "when its last flush ended; before FLUSH_BEGUN while one hangs"),
+            _word("FLUSH_PLACE", "the probe's own place in allProcs, counted from 1; 0 none"),
         ),
     ),
     Block(
@@ -195,6 +197,11 @@ BLOCKS: tuple[Block, ...] = (
             _word("TICKS", "how often the worker has published since it began"),
             _word("SYNC_GENERATION", "oldest pgraft.sync_generation of a walsender, checkpointer"),
             _word("SYNC_DEFINED", "1 if commits wait for synchronous replicas"),
+            Field(
+                name="STREAM_FLUSHED",
+                what="what the stream through ramd_node_1 to _9 has confirmed on disk, 0 none",
+                count=MEMBERS_MAX,
+            ),
             _word("PULSE_CHECK", "check sum"),
         ),
     ),

@@ -17,6 +17,7 @@ from pgraft.page.layout import (
     LEADER_FLAG,
     MEMBER_PLACES,
     MEMBER_WORDS,
+    MEMBERS_MAX,
     NAME_BYTES,
     PLACES,
     PRIMARY_FLAG,
@@ -74,6 +75,8 @@ class Pulse:
     """Every process that may release a waiting commit has loaded this one, or a later one."""
     sync_defined: bool
     """Commits wait for synchronous replicas, as the processes see it that wait."""
+    stream_flushed: tuple[int, ...] = ()
+    """Of the members 1 to 9: what its stream has confirmed to be on its disk, 0 if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,7 @@ def pulse(page: Page) -> Pulse | None:
         ticks=words[19],
         sync_generation=words[20],
         sync_defined=bool(words[21]),
+        stream_flushed=tuple(words[22 : 22 + MEMBERS_MAX]),
     )
 
 

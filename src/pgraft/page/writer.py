@@ -77,6 +77,7 @@ class DaemonHalf:
         self._words = page.words
         # A writer that died left an odd number: going on from it would turn odd into even.
         self._words[_SEQ] = (self._words[_SEQ] | 1) + 1
+        self.drain(0)
 
     @property
     def released_epoch(self) -> int:
@@ -87,6 +88,11 @@ class DaemonHalf:
         """No lease of `epoch` or before is ever used; it never falls. Before `close_lease`."""
         if epoch > self.released_epoch:
             self._words[PLACES["RELEASED_EPOCH"]] = epoch
+
+    def drain(self, at_ns: int) -> None:
+        """From `at_ns` (BOOTTIME) on a server that is fenced ends sessions that have an xid, and
+        until it is said again flushes what WAL it has; 0: it does neither. Before `close_lease`."""
+        self._words[PLACES["DRAIN_AT"]] = at_ns
 
     def lease(self, deadline_ns: int, start: int) -> None:
         """Start `start` of the server may acknowledge until `deadline_ns` (BOOTTIME), rounded down

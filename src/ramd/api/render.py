@@ -5,6 +5,7 @@ Must not live here: HTTP, judgement (that is `picture`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, cast
 
 from ramd.api.picture import NodePicture, Picture
@@ -36,6 +37,7 @@ from ramd.schema.cluster import (
     HealthView,
     NodesView,
     NodeView,
+    PhaseView,
     StatusView,
 )
 from ramd.schema.envelope import timestamp_of
@@ -185,6 +187,7 @@ def failed_over(result: FailoverResult) -> FailoverView:
         failover_time_ms=result.failover_time_ms,
         epoch=result.epoch,
         outage_ms=result.outage_ms,
+        phases=phase_views(result.phases),
     )
 
 
@@ -202,10 +205,11 @@ def _last_decision(decisions: tuple[DecisionRecord, ...]) -> DecisionView | None
     """The newest that changed something; where nothing ever did, the newest."""
     acted = [record for record in decisions if record.action != Hold.__name__]
     kept = acted or decisions
-    return _decision(kept[-1]) if kept else None
+    return decision_view(kept[-1]) if kept else None
 
 
-def _decision(record: DecisionRecord) -> DecisionView:
+def decision_view(record: DecisionRecord) -> DecisionView:
+    """One entry of the history."""
     return DecisionView(
         epoch=record.epoch,
         rule=record.rule,
@@ -214,7 +218,13 @@ def _decision(record: DecisionRecord) -> DecisionView:
         details=record.details,
         actor=record.actor,
         at=_moment(record.at_unix_ms),
+        phases=phase_views((phase.name, phase.ms) for phase in record.phases),
     )
+
+
+def phase_views(phases: Iterable[tuple[str, int]]) -> tuple[PhaseView, ...]:
+    """The timeline of a change of primary."""
+    return tuple(PhaseView(name=name, ms=ms) for name, ms in phases)
 
 
 def _moment(unix_ms: int) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from ramd.api import render
 from ramd.api.dispatch import Dispatcher
 from ramd.api.errors import now_unix_ms
+from ramd.api.explaining import ExplainingHandlers, add_explaining_routes
 from ramd.api.guard import client_of
 from ramd.api.limits import Limits
 from ramd.api.members import Common, MemberHandlers, add_member_routes
@@ -128,14 +130,7 @@ class Handlers:
         node_id = None
         if target is not None:
             node_id = _select(picture, str(target), field="target_node").member.node_id
-        wanted = domain.FailoverRequest(
-            target=node_id, actor=actor_of(request), accept_loss=accept_loss
-        )
-        limit_s = self.limits.failover_timeout_s
-        result = await self.dispatcher.run(
-            "failover", lambda: self.service.failover(wanted, timeout_s=limit_s), timeout_s=limit_s
-        )
-        data = render.failed_over(result)
+        data = render.failed_over(await fail_over(self, request, node_id, accept_loss=accept_loss))
         return success(f"node {data.new_primary} is primary", data)
 
     def formed(self) -> domain.Snapshot:
@@ -176,6 +171,19 @@ class Handlers:
         return snapshot, look(snapshot, self.service.now_ns())
 
 
+async def fail_over(
+    handlers: Handlers, request: Request, target: int | None, *, accept_loss: bool = False
+) -> domain.FailoverResult:
+    """Ask for it, within the limit of a failover."""
+    wanted = domain.FailoverRequest(target=target, actor=actor_of(request), accept_loss=accept_loss)
+    limit_s = handlers.limits.failover_timeout_s
+    return await handlers.dispatcher.run(
+        "failover",
+        lambda: handlers.service.failover(wanted, timeout_s=limit_s),
+        timeout_s=limit_s,
+    )
+
+
 def api_router(handlers: Handlers) -> APIRouter:
     """Documented routes, then deprecated spellings of the same handlers."""
     router = APIRouter(prefix=PREFIX, responses=ERRORS)
@@ -214,6 +222,8 @@ def api_router(handlers: Handlers) -> APIRouter:
     common = _common(handlers)
     add_member_routes(router, _member_handlers(handlers, common))
     add_quorum_routes(router, _quorum_handlers(handlers, common))
+    explaining = ExplainingHandlers(common=common, fail_over=partial(fail_over, handlers))
+    add_explaining_routes(router, explaining)
     for method, path, handler in _aliases(handlers):
         router.add_api_route(path, handler, methods=[method], include_in_schema=False)
     return router

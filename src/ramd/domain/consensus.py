@@ -64,15 +64,28 @@ class MemberChange:
 class ReleaseEvidence:
     """Why a holder gave an epoch back, and where its WAL ends (None: not known).
 
-    Sent with `Consensus.release`; the coordinator sees it again in its `LeaseView`.
+    Sent with `Consensus.release`; the coordinator sees it again in its `LeaseView`. `holders`:
+    nodes that have confirmed all WAL to `end`. `stands_by`: the server runs on, fenced for good in
+    this epoch, and can resume in the next. `spent`: phases of a switchover so far, ms.
     """
 
     reason: str
     end: Position | None = None
+    holders: tuple[int, ...] = ()
+    stands_by: bool = False
+    spent: tuple[tuple[str, int], ...] = ()
 
     def encode(self) -> bytes:
         end = self.end and {"timeline": self.end.timeline, "lsn": self.end.lsn}
-        return json.dumps({"reason": self.reason[:REASON_CHARS_MAX], "end": end}).encode()
+        return json.dumps(
+            {
+                "reason": self.reason[:REASON_CHARS_MAX],
+                "end": end,
+                "holders": self.holders,
+                "stands_by": self.stands_by,
+                "spent": self.spent,
+            }
+        ).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> ReleaseEvidence:
@@ -85,8 +98,11 @@ class ReleaseEvidence:
                 end=None
                 if end is None
                 else Position(timeline=int(end["timeline"]), lsn=Lsn(int(end["lsn"]))),
+                holders=tuple(int(node) for node in data.get("holders", ())),
+                stands_by=bool(data.get("stands_by", False)),
+                spent=tuple((str(what), int(ms)) for what, ms in data.get("spent", ())),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the evidence of a release: {error!r}") from error
 
 

@@ -95,6 +95,12 @@ class LeaseView:
     released: bool = False
     release_lsn: Lsn | None = None
     release_reason: str = ""
+    holders: tuple[int, ...] = ()
+    """Nodes that have confirmed all WAL to `release_lsn`, by the word of the one that released."""
+    stands_by: bool = False
+    """Its server runs on, fenced, and can resume under the next epoch."""
+    spent: tuple[tuple[str, int], ...] = ()
+    """Phases of the switchover until the release, ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +208,9 @@ class LocalFacts:
     """The running server checks the lease itself: it need not be stopped when that ends."""
     removed: bool = False
     """This member was removed from its group, by the group's own word."""
+    yielding_epoch: int = 0
+    """The server of this epoch is being handed over: it is fenced for good in that epoch, runs on,
+    and could resume in the next; 0: there is none."""
     adopt_until_ns: int = 0
     """A daemon that found its server running as primary when it started may wait until then for
     its first renewal; 0 = it did not."""
@@ -225,7 +234,8 @@ class Lead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yield:
-    """Stop the primary of `epoch` cleanly, then release the lease: first half of a switchover."""
+    """Hand the primary of `epoch` over: fenced, drained and replicated, it releases the lease and
+    stands by. One that cannot be fenced is stopped cleanly instead."""
 
     epoch: int
 

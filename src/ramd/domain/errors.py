@@ -56,19 +56,37 @@ CODES: dict[str, Code] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """One thing that stands against a request, and what would be accepted. `code` of `CODES`."""
+
+    code: str
+    reason: str
+    accepted: str
+    node_id: int | None = None
+
+
 class RamdError(Exception):
-    """Base of every expected error. `hint` says what to do about it; may be empty."""
+    """Base of every expected error. `hint` says what to do about it; may be empty. `obstacles`: all
+    that stands against what was asked for, where that was looked for."""
 
     default_code: ClassVar[str] = "internal"
 
     def __init__(
-        self, message: str, *, code: str | None = None, hint: str = "", field: str = ""
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str = "",
+        field: str = "",
+        obstacles: tuple[Obstacle, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
         self.hint = hint
         self.field = field
+        self.obstacles = obstacles
         assert self.code in CODES, f"unknown error code {self.code}"
 
 

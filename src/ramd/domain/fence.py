@@ -6,8 +6,8 @@ extension has `NoFence`, and the executor's guard stands in for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,12 @@ class Pulse:
     in_recovery: bool
     timeline: int
     insert_lsn: Lsn | None = None
+    flushed_lsn: Lsn | None = None
+    """On a primary: end of WAL on its disk."""
+    open_xids: int = 0
+    """Client sessions in a transaction that has an xid, counted before `insert_lsn` was read."""
+    streams: Mapping[int, Lsn] = field(default_factory=dict)
+    """On a primary: by node, what its stream has confirmed to be on its disk."""
     received_lsn: Lsn | None = None
     replayed_lsn: Lsn | None = None
     replayed_commit_unix_us: int = 0
@@ -111,9 +117,10 @@ class Fence(Protocol):
     def publish(self, deadline_ns: int, start_number: int) -> None:
         """That start of the server may acknowledge writes until `deadline_ns`."""
 
-    def shut(self, epoch: int) -> None:
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
         """Nothing is acknowledged from now on; `epoch` and all before it are latched first
-        (0: nothing is latched)."""
+        (0: nothing is latched). With `drain_at_ns` sessions that have an xid are ended from then
+        on (BOOTTIME), and WAL is flushed as it comes, until the next lease."""
 
     def pulse(self) -> Pulse | None:
         """The newest picture of the bound server, None if there is none."""
@@ -154,7 +161,7 @@ class NoFence(Fence):
     def publish(self, deadline_ns: int, start_number: int) -> None:
         raise AssertionError("there is no fence to publish a lease to")
 
-    def shut(self, epoch: int) -> None:
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
         return
 
     def pulse(self) -> Pulse | None:

@@ -43,6 +43,9 @@ class StartMode(StrEnum):
     """Start the server as a primary on the timeline it has: first epoch only (initdb, adoption)."""
     PROMOTE = "promote"
     """Promote a running replica onto the timeline that the grant names."""
+    RESUME = "resume"
+    """Go on with the server of the epoch before, which was fenced for a switchover that does not
+    take place and has run ever since: same node, same timeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,14 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One part of a change of primary, in order; `total` is from the last to the first write."""
+
+    name: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """One decision as it is kept in the replicated history (rule S8).
 
@@ -146,6 +157,8 @@ class DecisionRecord:
     details: tuple[str, ...] = ()
     actor: str = "policy"
     at_unix_ms: int = 0
+    phases: tuple[Phase, ...] = ()
+    """Of a grant, once its primary takes writes: how long it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,4 +165,6 @@ class Standing:
     """The seal in force, reported or not (durable)."""
     settled: bool = False
     """The present goal is reached and nothing is under way."""
+    yielding_epoch: int = 0
+    """See LocalFacts."""
     copy: str = ""

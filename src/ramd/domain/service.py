@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ramd.domain.consensus import GroupStatus
+from ramd.domain.decision import ClusterView
 from ramd.domain.model import ClusterState, Member
 from ramd.domain.observation import Heard
 from ramd.domain.quorum import RecoverRequest, RecoverResult
@@ -73,6 +74,8 @@ class Snapshot:
     heard: tuple[Heard, ...] = ()
     lease_epoch: int = 0
     lease_deadline_ns: int = 0
+    view: ClusterView | None = None
+    """What `decide` would look at here; None before a cluster exists."""
 
     def of(self, node_id: int) -> Heard | None:
         """The latest that was heard of `node_id`; None: nothing ever."""
@@ -149,6 +152,8 @@ class FailoverResult:
     failover_time_ms: int
     epoch: int
     outage_ms: int | None = None
+    phases: tuple[tuple[str, int], ...] = ()
+    """What the time without writes went to, ms, in order; () if that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,12 @@ class Timing:
     """How long one wait for a server to accept connections, or to replay its WAL, lasts."""
     stop_ms: int = 30_000
     yield_stop_ms: int = 10_000
+    near_ms: int = 5_000
+    """How long a switchover waits, before it fences, for a target that is behind."""
+    drain_ms: int = 200
+    """How long open transactions may still end by themselves in a switchover."""
+    yield_ms: int = 2_000
+    """How long the rest of it may take until the release; then it is undone."""
     kill_ms: int = 5_000
     promote_ms: int = 15_000
     probe_ms: int = 1_000
@@ -122,6 +128,19 @@ class Ports:
 
 
 @dataclass(slots=True)
+class Yielding:
+    """A switchover whose fence has fallen: the server of `epoch`, in this very start of it, runs on
+    without ever acknowledging anything more in that epoch."""
+
+    epoch: int
+    begun_ns: int
+    start_number: int
+    shut_ns: int = 0
+    """The lease word is 0 since before this."""
+    released: bool = False
+
+
+@dataclass(slots=True)
 class Knowledge:
     """What this process did to the server that runs now; blank again whenever it stops."""
 
@@ -141,6 +160,8 @@ class Knowledge:
     """The directory was kept aside at the present goal: once is enough."""
     completing: Upstream | None = None
     """Whose WAL makes this rewound server consistent."""
+    yielding: Yielding | None = None
+    """Outlives the server: its end in a switchover must be told, too."""
 
     def forget_server(self) -> None:
         """The server that all this was about has ended."""

@@ -122,6 +122,7 @@ class Executor:
             sealed_attempt=record.seal.attempt if record.seal else None,
             settled=self._intent.settled,
             copy=record.copy,
+            yielding_epoch=self._known.yielding.epoch if self._known.yielding else 0,
         )
 
     def interrupt(self) -> asyncio.Task[None] | None:

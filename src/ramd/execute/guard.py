@@ -138,13 +138,13 @@ class Guard:
             self._publish()
             self._ports.changed()
 
-    def shut(self, epoch: int) -> None:
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
         """From now on nothing is acknowledged, and nothing of `epoch` ever again (0: whatever is
         left of a server that ended): in this process and in the page at once. The caller makes it
-        durable."""
+        durable. `drain_at_ns`: see Fence."""
         self._watched.start_number = 0
         self._ports.store.latch_now(epoch)
-        self._ports.server.fence.shut(epoch)
+        self._ports.server.fence.shut(epoch, drain_at_ns=drain_at_ns)
 
     def rest(self) -> None:
         """No process of the server is left, or it cannot write: nothing to watch."""

@@ -20,6 +20,8 @@ from ramd.execute.release import release
 from ramd.execute.work import Work
 from ramd.state.commands import RecordFork, RecordSystem, encode
 
+SYNCED_POLL_MS = 10
+
 # --- Lead ------------------------------------------------------------------------------------
 
 
@@ -28,7 +30,7 @@ async def lead_absent(work: Work) -> Step:
     goal = _lead(work)
     if goal.start is not StartMode.OPEN:
         return await refuse(work, "there is no data directory to promote")
-    _need_lease(work, goal.epoch)
+    need_lease(work, goal.epoch)
     work.say("initializing a new database cluster")
     await work.server.data.initdb()
     await named_anew(work.ports, Unproven.NO)
@@ -51,11 +53,12 @@ async def lead_foreign(work: Work) -> Step:
 
 async def lead_stopped(work: Work) -> Step:
     """Open for the first epoch, or start as a replica to be promoted. Once it was opened for the
-    epoch and stopped, that epoch never resumes."""
+    epoch and stopped, that epoch never resumes; nor does a server that was to go on and stopped."""
     goal = _lead(work)
-    if work.ports.store.record.opened_epoch == goal.epoch:
+    resumes = goal.start is StartMode.RESUME
+    if resumes or work.ports.store.record.opened_epoch == goal.epoch:
         return await refuse(work, "its server stopped")
-    _need_lease(work, goal.epoch)
+    need_lease(work, goal.epoch)
     if goal.start is StartMode.OPEN:
         return await _open(work, goal)
     work.say(f"starting as a replica, to be promoted in epoch {goal.epoch}")
@@ -66,6 +69,8 @@ async def lead_stopped(work: Work) -> Step:
 async def lead_starting(work: Work) -> Step:
     """Wait until the replica answers; a directory to be opened as it is must stop first."""
     goal = _lead(work)
+    if goal.start is StartMode.RESUME:
+        return await refuse(work, "its server was started again")
     if goal.start is StartMode.OPEN:
         return await _stop_to_reopen(work)
     work.say("waiting for the replica to accept connections")
@@ -76,6 +81,8 @@ async def lead_starting(work: Work) -> Step:
 async def lead_replica(work: Work) -> Step:
     """Promote, under the lease, onto exactly the timeline of the grant."""
     goal = _lead(work)
+    if goal.start is StartMode.RESUME:
+        return await refuse(work, "its server is a replica")
     if goal.start is StartMode.OPEN:
         return await _stop_to_reopen(work)
     if work.ports.store.record.opened_epoch == goal.epoch:
@@ -121,7 +128,7 @@ async def _open(work: Work, goal: Lead) -> Step:
     work.say(f"opening for writing in epoch {goal.epoch}")
     await work.server.data.kill_remains(timeout_ms=work.timing.kill_ms)
     async with work.ports.store.opening(goal.epoch):
-        _need_lease(work, goal.epoch)
+        need_lease(work, goal.epoch)
         work.guard.watch(goal.epoch)
         work.known.forget_server()
         await work.server.start(replica=False, upstream=None, timeout_ms=work.timing.start_ms)
@@ -132,11 +139,11 @@ async def _open(work: Work, goal: Lead) -> Step:
 
 async def _promote(work: Work, goal: Lead) -> Step:
     begun_ns = work.ports.clock()
-    _need_lease(work, goal.epoch)
+    need_lease(work, goal.epoch)
     work.say(f"promoting in epoch {goal.epoch} onto timeline {goal.timeline}")
     fault = ""
     async with work.ports.store.opening(goal.epoch):
-        _need_lease(work, goal.epoch)
+        need_lease(work, goal.epoch)
         work.guard.watch(goal.epoch)
         work.known.forget_server()
         try:
@@ -169,7 +176,12 @@ async def _synced(work: Work, goal: Lead) -> None:
     work.say(f"primary of epoch {goal.epoch}, waiting for synchronous replicas")
     await work.server.ensure_slots(work.ports.others, primary=True)
     try:
-        await work.until(proven, timeout_ms=work.timing.synced_ms, what="synchronous replicas")
+        await work.until(
+            proven,
+            timeout_ms=work.timing.synced_ms,
+            what="synchronous replicas",
+            poll_max_ms=SYNCED_POLL_MS,  # costs nothing to ask, and clients wait for it
+        )
     except Unavailable as error:
         raise NotYet(f"no writes yet: {work.ports.unsynced(goal.epoch)}") from error
 
@@ -197,7 +209,7 @@ def _promoted(goal: Lead, done: Promotion, duration_ms: int) -> events.Promoted:
 async def _record_fork(work: Work, goal: Lead) -> None:
     """The group learns where the timeline of this epoch begins (rule S6)."""
     reign = work.ports.state.reign
-    if goal.start is StartMode.OPEN or reign is None or reign.epoch != goal.epoch:
+    if goal.start is not StartMode.PROMOTE or reign is None or reign.epoch != goal.epoch:
         return
     if reign.fork_lsn is not None:
         return
@@ -221,20 +233,6 @@ async def _record_system(work: Work, facts: ServerFacts) -> None:
 
 
 # --- Yield and GiveUp ------------------------------------------------------------------------
-
-
-async def yield_primary(work: Work) -> Step:
-    """Clean stop, so that replicas receive the shutdown checkpoint; proof; latch; release."""
-    goal = work.goal
-    assert isinstance(goal, Yield)
-    work.say(f"stopping cleanly to hand over epoch {goal.epoch}")
-    await work.server.stop(StopMode.FAST, timeout_ms=work.timing.yield_stop_ms)
-    work.guard.shut(goal.epoch)
-    await _prove_dead(work)
-    work.guard.rest()
-    await release(work.ports, goal.epoch, "yielded", scan_ms=work.timing.yield_scan_ms)
-    work.say(f"epoch {goal.epoch} handed over")
-    return Step.DONE
 
 
 async def give_up(work: Work) -> Step:
@@ -267,11 +265,12 @@ async def retire(work: Work) -> None:
     work.guard.shut(work.ports.store.record.opened_epoch)
     await work.ports.store.latch(work.ports.store.record.opened_epoch)
     await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.kill_ms)
-    await _prove_dead(work)
+    await prove_dead(work)
+    work.known.yielding = None
     work.guard.rest()
 
 
-async def _prove_dead(work: Work) -> None:
+async def prove_dead(work: Work) -> None:
     await work.server.data.kill_remains(timeout_ms=work.timing.kill_ms)
     if work.server.running:
         raise PostgresError("the server still runs after it was stopped")
@@ -327,7 +326,7 @@ async def _stop_to_reopen(work: Work) -> Step:
     if work.ports.store.record.opened_epoch == _lead(work).epoch:
         return await refuse(work, "it was opened and is a replica now")
     await work.server.stop(StopMode.FAST, timeout_ms=work.timing.stop_ms)
-    await _prove_dead(work)
+    await prove_dead(work)
     return Step.AGAIN
 
 
@@ -340,6 +339,6 @@ def _lead(work: Work) -> Lead:
     return goal
 
 
-def _need_lease(work: Work, epoch: int) -> None:
+def need_lease(work: Work, epoch: int) -> None:
     if work.guard.left_ns(epoch) <= 0:
         raise Unavailable(f"the lease of epoch {epoch} is not in hand")

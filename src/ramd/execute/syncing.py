@@ -42,6 +42,8 @@ from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 NS_PER_MS = 1_000_000
 TICK_MS = 50
 """How often it is looked whether there is something to do; costs no SQL."""
+HURRY_MS = 10
+"""The same while a proof is under way, for up to `TELL_WAIT_NS`: clients may wait for it."""
 LOOK_MS = 1_000
 """How often a primary whose set is proven is asked who streams from it."""
 QUESTION_MS = 1_000
@@ -116,7 +118,15 @@ class Syncing:
                 await self.turn()
             except (RamdError, OSError, TimeoutError) as error:
                 self._waits(str(error))
-            await asyncio.sleep(TICK_MS / 1000)
+            await asyncio.sleep((HURRY_MS if self._proving else TICK_MS) / 1000)
+
+    @property
+    def _proving(self) -> bool:
+        """A primary's writes wait for the proof."""
+        proof = self._course.proof
+        if proof is None or proof.done:
+            return False
+        return self._clock() - proof.begun_ns < TELL_WAIT_NS
 
     def obstacle(self, epoch: int) -> str:
         """Why no lease of `epoch` may be published to the server that runs now; '' if it may."""

@@ -23,6 +23,7 @@ from ramd.domain.decision import (
 from ramd.execute import following as f
 from ramd.execute import leading as a
 from ramd.execute import leaving as z
+from ramd.execute import yielding as y
 from ramd.execute.context import Situation, Step
 from ramd.execute.work import Work
 
@@ -45,7 +46,7 @@ TRANSITIONS: dict[tuple[Situation, type[Goal]], Transition] = {
     (Situation.CRASHED, Lead): a.lead_stopped,
     (Situation.STARTING, Lead): a.lead_starting,
     (Situation.REPLICA, Lead): a.lead_replica,
-    (Situation.PRIMARY, Lead): a.lead_primary,
+    (Situation.PRIMARY, Lead): y.lead_primary,
     #
     (Situation.ABSENT, Yield): a.give_up,
     (Situation.PARTIAL, Yield): a.give_up,
@@ -54,7 +55,7 @@ TRANSITIONS: dict[tuple[Situation, type[Goal]], Transition] = {
     (Situation.CRASHED, Yield): a.give_up,
     (Situation.STARTING, Yield): a.give_up,
     (Situation.REPLICA, Yield): a.give_up,
-    (Situation.PRIMARY, Yield): a.yield_primary,
+    (Situation.PRIMARY, Yield): y.yield_primary,
     #
     (Situation.ABSENT, GiveUp): a.give_up,
     (Situation.PARTIAL, GiveUp): a.give_up,

@@ -69,7 +69,12 @@ class Work:
             self.progress.interruptible = False
 
     async def until(
-        self, check: Callable[[], Awaitable[T | None]], *, timeout_ms: int, what: str
+        self,
+        check: Callable[[], Awaitable[T | None]],
+        *,
+        timeout_ms: int,
+        what: str,
+        poll_max_ms: int | None = None,
     ) -> T:
         """Poll `check` until it gives something; interruptible. Raises Unavailable at the bound."""
         deadline_ns = self.ports.clock() + timeout_ms * 1_000_000
@@ -79,7 +84,7 @@ class Work:
                 if self.ports.clock() >= deadline_ns:
                     raise Unavailable(f"{what}: not within {timeout_ms} ms")
                 await asyncio.sleep(pause_ms / 1000)
-                pause_ms = min(2 * pause_ms, self.timing.poll_max_ms)
+                pause_ms = min(2 * pause_ms, poll_max_ms or self.timing.poll_max_ms)
         return found
 
     async def sealed_position(self) -> Position:

@@ -81,11 +81,13 @@ class PageFence(Fence):
         return found.start if found.postmaster_pid == self._postmaster_pid else 0
 
     def publish(self, deadline_ns: int, start_number: int) -> None:
+        self._half.drain(0)
         self._half.lease(deadline_ns, start_number)
 
-    def shut(self, epoch: int) -> None:
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
         if epoch:
             self._half.latch(epoch)
+        self._half.drain(drain_at_ns)
         self._half.close_lease()
 
     def pulse(self) -> Pulse | None:
@@ -100,6 +102,9 @@ class PageFence(Fence):
             in_recovery=seen.in_recovery,
             timeline=seen.timeline,
             insert_lsn=lsn(seen.insert_lsn),
+            flushed_lsn=lsn(seen.flushed_lsn),
+            open_xids=seen.open_xids,
+            streams={n: Lsn(end) for n, end in enumerate(seen.stream_flushed, 1) if end},
             received_lsn=lsn(seen.received_lsn),
             replayed_lsn=lsn(seen.replayed_lsn),
             replayed_commit_unix_us=seen.replayed_commit_unix_us,

@@ -171,6 +171,9 @@ class Link:
             released=True,
             release_lsn=evidence.end.lsn if evidence.end else None,
             release_reason=evidence.reason,
+            holders=evidence.holders,
+            stands_by=evidence.stands_by,
+            spent=evidence.spent,
         )
 
     def seal(self, epoch: int) -> None:

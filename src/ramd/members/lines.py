@@ -11,8 +11,8 @@ from ramd.domain.model import ClusterState, Invitation
 SHARED = (
     "postgresql_bin_dir", "database_name", "database_user", "replication_user", "auth_method",
     "timing_profile", "raft_heartbeat_ms", "raft_election_timeout_ms", "primary_lease_ttl_ms",
-    "clock_drift_percent", "fence_grace_ms", "pgraft_extension", "ssl_enabled", "ssl_cert_file",
-    "ssl_key_file", "ssl_ca_file",
+    "clock_drift_percent", "fence_grace_ms", "switchover_drain_ms", "pgraft_extension",
+    "ssl_enabled", "ssl_cert_file", "ssl_key_file", "ssl_ca_file",
 )  # fmt: skip
 """Keys that every node of a cluster should have alike, or that name a file which every node has;
 none of them is a secret."""

@@ -78,32 +78,6 @@ def foresee(view: ClusterView) -> Field:
     return _field(view, positions, missing="its position is not known")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preflight:
-    """Whether a planned handover can be asked for: `refusal` is '' if it can."""
-
-    refusal: str
-    verdicts: tuple[Verdict, ...]
-
-
-def preflight(view: ClusterView, target: int | None) -> Preflight:
-    """Judge a handover before it is requested: somebody, or `target`, must stream and be fit.
-
-    A replica that streams when the primary begins its clean stop receives all of its WAL.
-    """
-    field = foresee(view)
-    holder = present(view).node_id
-    streaming = [v for v in field.others if _upstream(view, v.node_id) == holder]
-    if target is None:
-        why = "" if streaming else "no node could take over: " + reasons(field)
-    elif any(v.node_id == target for v in streaming):
-        why = ""
-    else:
-        known = [v for v in field.verdicts if v.node_id == target and not v.eligible]
-        why = f"node {target} {known[0].reason}" if known else f"node {target} does not stream"
-    return Preflight(refusal=why, verdicts=field.verdicts)
-
-
 def willing(view: ClusterView) -> str:
     """Why the requested handover has become hopeless; '' if it has not."""
     wanted = handover(view)
@@ -301,8 +275,3 @@ def _could_report(view: ClusterView, node_id: int) -> bool:
     if seen is None:
         return newly_coordinating(view)
     return seen.data is DataKind.CLUSTER
-
-
-def _upstream(view: ClusterView, node_id: int) -> int | None:
-    seen = living(view, node_id)
-    return seen.upstream if seen else None

@@ -52,6 +52,12 @@ def explain(view: ClusterView) -> Explanation:
     return Explanation(decision=decision, verdicts=verdicts, if_lost=if_lost, lines=tuple(lines))
 
 
+def candidates(view: ClusterView) -> tuple[Verdict, ...]:
+    """Every node judged, as far as the view goes; () without a primary."""
+    field = _field(view)
+    return field.verdicts if field else ()
+
+
 def action_text(action: Action) -> str:
     """One action in words."""
     match action:

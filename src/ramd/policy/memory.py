@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramd.domain.decision import ClusterView, Memory
+from ramd.domain.model import StartMode
 from ramd.policy.picture import serving
 
 QUICK_NS = 30_000_000_000
@@ -47,7 +48,7 @@ def _of_this_epoch(view: ClusterView) -> Memory:
     before, epoch = view.memory, view.state.epoch
     if before.epoch == epoch:
         return before
-    again = len(view.state.reigns) > 1 and _holder(view, -1) == _holder(view, -2)
+    again = len(view.state.reigns) > 1 and _in_place(view, -1)
     quick = before.quick_ends + _ended_quickly(view, before, last=-2) if again else 0
     return replace(before, epoch=epoch, epoch_since_ns=view.now_ns, quick_ends=quick)
 
@@ -56,10 +57,12 @@ def _ended_quickly(view: ClusterView, memory: Memory, last: int = -1) -> bool:
     """The epoch that `memory` is of was a restart in place and is younger than `QUICK_NS`."""
     if len(view.state.reigns) < 1 - last:
         return False
-    again = _holder(view, last) == _holder(view, last - 1)
+    again = _in_place(view, last)
     known = view.state.reigns[last].epoch == memory.epoch
     return again and known and view.now_ns - memory.epoch_since_ns < QUICK_NS
 
 
-def _holder(view: ClusterView, position: int) -> int:
-    return view.state.reigns[position].node_id
+def _in_place(view: ClusterView, position: int) -> bool:
+    """The server of that epoch was restarted for it, where it was."""
+    reign, before = view.state.reigns[position], view.state.reigns[position - 1]
+    return reign.node_id == before.node_id and reign.start is not StartMode.RESUME

@@ -54,6 +54,8 @@ def plan(
     if state.reign.node_id != facts.me:
         return _replica(state.reign, directive, facts, observation)
     if facts.released_epoch >= state.epoch:
+        if facts.yielding_epoch == state.epoch:
+            return _yielding(state.epoch, directive, facts, observation)
         return _given_up(state.reign, directive, facts, observation)
     if facts.opened_epoch == state.epoch:
         return _primary(state, directive, facts, observation)
@@ -116,7 +118,8 @@ def _elected(
         return StaySealed(epoch=order.epoch, attempt=order.attempt)
     if _held(facts, state.epoch):
         return _lead(state)
-    if _is_primary(observation) and reign.start is StartMode.PROMOTE:
+    stands_by = reign.start is StartMode.RESUME and facts.yielding_epoch == reign.epoch - 1
+    if _is_primary(observation) and reign.start is not StartMode.OPEN and not stands_by:
         return StaySealed(epoch=state.epoch, attempt=facts.sealed_attempt or NO_ATTEMPT)
     return Wait(reason=f"waiting for the lease of epoch {state.epoch}")
 
@@ -127,6 +130,19 @@ def _lead(state: ClusterState) -> Goal:
     if _handed_over(state):
         return Yield(epoch=reign.epoch)
     return Lead(epoch=reign.epoch, timeline=reign.timeline, start=reign.start)
+
+
+def _yielding(
+    epoch: int, directive: Directive | None, facts: LocalFacts, observation: Observation
+) -> Goal:
+    """Holder whose server is fenced for a switchover: it stands by until the epoch moves, unless
+    the coordinator compares positions after all."""
+    if observation.state in _DEAD:
+        return GiveUp(epoch=epoch, reason=f"the server has {observation.state} in the switchover")
+    order = _order(directive, facts, epoch)
+    if order is not None and order.sealed:
+        return GiveUp(epoch=epoch, reason="the switchover has become a failover")
+    return Yield(epoch=epoch)
 
 
 def _given_up(

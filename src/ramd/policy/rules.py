@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from ramd.domain.decision import ClusterView
 from ramd.policy.election import Outcome
 from ramd.policy.first import first_reopening
+from ramd.policy.handing_over import grant_resume, grant_taker, resumable, taken_over
 from ramd.policy.picture import attempt
+from ramd.policy.ruling import Ruling
 from ramd.policy.rulings import (
-    Ruling,
     begin_attempt,
     cold_hold,
     cold_start,
@@ -200,6 +201,24 @@ RULES: tuple[Rule, ...] = (
         " has not both come back and given the epoch back",
         effect="wait for it, or for a person",
         because="people have reserved the choice; the old primary alone may restart in place",
+    ),
+    Rule(
+        name="switchover",
+        when=taken_over,
+        act=grant_taker,
+        condition="a handover is asked for, and the primary has released with its server fenced and"
+        " all its WAL confirmed by a fit node: the one asked for, if one was",
+        effect="the next epoch, on a new timeline, to that node, without a comparison",
+        because="nothing that was acknowledged lies beyond what it has confirmed",
+    ),
+    Rule(
+        name="switchover_undone",
+        when=resumable,
+        act=grant_resume,
+        condition="the primary has released with its server fenced and running, and nobody may"
+        " take over",
+        effect="the next epoch to the same server, which goes on without a restart",
+        because="it alone has all WAL, and its clients need not wait for a restart",
     ),
     Rule(
         name="seal",

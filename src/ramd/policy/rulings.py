@@ -8,17 +8,14 @@ Each function may take for granted that no earlier rule of the table matched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ramd.domain.decision import (
-    Action,
     ClusterView,
     DropHandover,
     GrantTo,
     Hold,
     MoveCoordinator,
     Seal,
-    Verdict,
 )
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import StartMode
@@ -37,6 +34,7 @@ from ramd.policy.picture import (
     present,
     serving,
 )
+from ramd.policy.ruling import Ruling
 from ramd.policy.syncset import granted_set
 
 SETTLED_NS = 3_000_000_000
@@ -44,16 +42,6 @@ SETTLED_NS = 3_000_000_000
 TRANSFER_EVERY_NS = 10_000_000_000
 FAILURES_MAX = 3
 """So many failures in a row of an elected node to become primary, and another one is sought."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """What a rule says; `decide` makes a `Decision` of it."""
-
-    action: Action
-    reason: str
-    candidates: tuple[Verdict, ...] = ()
-    wake_at_ns: int | None = None
 
 
 # --- before there is a primary ---------------------------------------------------------------

@@ -58,8 +58,15 @@ class NodesView(Answer):
     nodes: tuple[NodeView, ...]
 
 
+class PhaseView(Answer):
+    """One part of the time without writes, in order; the last, `total`, is all of it."""
+
+    name: str
+    ms: int = Field(ge=0)
+
+
 class DecisionView(Answer):
-    """One recorded decision."""
+    """One recorded decision. `phases`: of a grant, once its primary takes writes."""
 
     epoch: int
     rule: str
@@ -68,6 +75,7 @@ class DecisionView(Answer):
     details: tuple[str, ...]
     actor: str
     at: str | None = Field(pattern=TIMESTAMP)
+    phases: tuple[PhaseView, ...] = ()
 
 
 class StatusView(ClusterStatusData):
@@ -106,3 +114,5 @@ class FailoverView(FailoverData):
     epoch: int
     outage_ms: int | None
     """How long no server was able to accept a write."""
+    phases: tuple[PhaseView, ...] = ()
+    """What that time went to."""

@@ -14,7 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ramd.domain.errors import CODES, RamdError
+from ramd.domain.errors import CODES, Obstacle, RamdError
 
 Data = TypeVar("Data")
 
@@ -50,6 +50,15 @@ class Details(Answer):
     error: str
 
 
+class ObstacleView(Answer):
+    """One thing that stands against what was asked for, and what would be accepted."""
+
+    code: str
+    node_id: int | None
+    reason: str
+    accepted: str
+
+
 class Failure(Answer):
     """Why not, as a stable word and as a sentence, and what to do about it."""
 
@@ -60,6 +69,7 @@ class Failure(Answer):
     hint: str = ""
     data: None = None
     details: Details | None = None
+    obstacles: tuple[ObstacleView, ...] = ()
     timestamp: str = Field(pattern=TIMESTAMP)
 
 
@@ -73,5 +83,16 @@ def failure_of(error: RamdError, *, now_unix_ms: int) -> Failure:
         message=error.message,
         hint=error.hint,
         details=details,
+        obstacles=tuple(obstacle_view(one) for one in error.obstacles),
         timestamp=timestamp_of(now_unix_ms),
+    )
+
+
+def obstacle_view(obstacle: Obstacle) -> ObstacleView:
+    """An obstacle as it is sent."""
+    return ObstacleView(
+        code=obstacle.code,
+        node_id=obstacle.node_id,
+        reason=obstacle.reason,
+        accepted=obstacle.accepted,
     )

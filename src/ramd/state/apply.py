@@ -48,6 +48,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases, phases_refusal, with_phases
 from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
@@ -137,6 +138,8 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
 
 def _timeline_refusal(state: ClusterState, reign: Reign) -> str:
     named, high = reign.timeline, state.timeline_high
+    if reign.start is StartMode.RESUME:
+        return _resume_refusal(state, reign)
     if reign.start is StartMode.OPEN:
         if state.system_id:
             return "a server has been recorded: only a promotion may begin an epoch"
@@ -146,15 +149,36 @@ def _timeline_refusal(state: ClusterState, reign: Reign) -> str:
     return "" if named > high else f"timeline {named} was named before (highest: {high})"
 
 
+def _resume_refusal(state: ClusterState, reign: Reign) -> str:
+    """Only what the present epoch is may go on: nothing about its lineage changes."""
+    present = state.reign
+    if present is None or present.node_id != reign.node_id:
+        return f"node {reign.node_id} does not hold the present epoch: it has nothing to resume"
+    if present.timeline != reign.timeline:
+        return f"the present epoch is on timeline {present.timeline}, not {reign.timeline}"
+    if present.start is StartMode.PROMOTE and present.fork_lsn is None:
+        return f"where epoch {present.epoch} begins is not recorded"
+    return ""
+
+
 def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
     reign = replace(payload.reign, fork_lsn=None)
+    moved = bool(state.reigns)
+    if reign.start is StartMode.RESUME and state.reign is not None:
+        reign = replace(
+            state.reign,
+            epoch=reign.epoch,
+            start=StartMode.RESUME,
+            since_unix_ms=reign.since_unix_ms,
+        )
+        moved = False
     later = replace(
         state,
         reigns=(*state.reigns, reign)[-REIGNS_MAX:],
         timeline_high=max(state.timeline_high, reign.timeline),
         handover=None,
         sync=sync.granted(state.sync, payload.sync),
-        failover_count=state.failover_count + (1 if state.reigns else 0),
+        failover_count=state.failover_count + (1 if moved else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
     # Not refused: the group has granted it already. Whoever is primary does not leave.
@@ -328,6 +352,7 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     RemoveMember: members.remove_refusal,
     KeepMember: members.keep_refusal,
     DropMember: members.drop_refusal,
+    RecordPhases: phases_refusal,
     RecordRecovery: recovery_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
@@ -349,5 +374,6 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     RemoveMember: lambda state, command: _recorded(*members.removing(state, command)),
     KeepMember: lambda state, command: _recorded(*members.kept(state, command)),
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
+    RecordPhases: with_phases,
     RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
 }

@@ -32,6 +32,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
@@ -137,6 +138,7 @@ Command: TypeAlias = (
     | RemoveMember
     | KeepMember
     | DropMember
+    | RecordPhases
     | RecordRecovery
 )
 
@@ -173,6 +175,7 @@ _TAGS: dict[str, type[Command]] = {
     "remove": RemoveMember,
     "keep": KeepMember,
     "drop": DropMember,
+    "phases": RecordPhases,
     "recovery": RecordRecovery,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}

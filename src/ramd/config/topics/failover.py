@@ -159,6 +159,16 @@ class FenceKeys(Topic):
             unit="milliseconds",
         ),
     ] = 5000
+    switchover_drain_ms: Annotated[
+        Whole,
+        Field(ge=0, le=60_000),
+        Key(
+            "How long transactions that have written something may still end by themselves in a "
+            "switchover before their sessions are ended. They cannot commit any more: the time "
+            "is for those whose commit is on its way.",
+            unit="milliseconds",
+        ),
+    ] = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,7 +194,8 @@ def test_start_that_was_not_finished_has_no_process(page: Page) -> None:
 def test_pulse_has_every_word_of_its_block(page: Page) -> None:
     names = [field.name for field in BY_NAME["PULSE"].fields[1:-1]]
     assert len(names) == len(fields(Pulse))
-    numbers = list(range(10, 10 + len(names)))
+    numbers: list[int | tuple[int, ...]] = list(range(10, 9 + len(names)))
+    numbers.append(tuple(range(100, 109)))
     ServerHalf(page).pulse(**dict(zip(names, numbers, strict=True)))
     seen = pulse(page)
     assert seen is not None

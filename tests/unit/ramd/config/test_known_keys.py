@@ -34,7 +34,8 @@ state_dir raft_port raft_bind_address node_name cluster_secret_file join join_to
 timing_profile raft_heartbeat_ms raft_election_timeout_ms primary_lease_ttl_ms
 clock_drift_percent startup_grace_ms fence_grace_ms pgraft_extension page_dir
 maximum_lag_on_failover node_priority
-nofailover nosync initdb_options http_auth_token_file log_format prometheus_bind_address
+nofailover nosync switchover_drain_ms initdb_options http_auth_token_file
+log_format prometheus_bind_address
 """
 
 

@@ -25,7 +25,6 @@ from ramd.domain.observation import (
     ServerRole,
     ServerState,
 )
-from ramd.policy.candidates import preflight
 from ramd.policy.decide import LOOK_AGAIN_NS, decide
 from ramd.policy.explain import action_text, explain, rule_table
 from ramd.policy.lineage import Kind, standing
@@ -195,25 +194,6 @@ def test_serving_is_remembered_without_a_gap() -> None:
 def test_a_new_epoch_begins_to_serve_anew() -> None:
     old = Memory(served_epoch=0, serving_since_ns=5)
     assert remember(healthy(memory=old)).serving_since_ns == NOW_NS
-
-
-# --- preflight of a handover -------------------------------------------------------------------
-
-
-def test_a_handover_needs_somebody_who_streams() -> None:
-    assert preflight(healthy(), None).refusal == ""
-    assert preflight(healthy(), 2).refusal == ""
-    assert preflight(healthy(), 3).refusal == "node 3 does not stream"
-    assert preflight(healthy(), 9).refusal == "node 9 does not stream"
-
-
-def test_a_handover_says_why_nobody_could_take_over() -> None:
-    alone = healthy(heard={1: heard(1, primary=True)})
-    assert preflight(alone, None).refusal == (
-        "no node could take over: node 2 was never heard; node 3 was never heard"
-    )
-    assert preflight(alone, 2).refusal == "node 2 was never heard"
-    assert [v.node_id for v in preflight(alone, 2).verdicts] == [1, 2, 3]
 
 
 # --- words -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ramd.domain.model import (
     Handover,
     Invitation,
     Member,
+    Phase,
     Reign,
     Removal,
     Settings,
@@ -55,6 +56,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from ramd.state.wire import (
@@ -94,6 +96,7 @@ COMMANDS: tuple[Command, ...] = (
     RemoveMember(node_id=2, requested_by="ü"),
     KeepMember(node_id=2, reason="ü"),
     DropMember(node_id=2, at_unix_ms=5),
+    RecordPhases(epoch=2, phases=(Phase(name="ü", ms=5),)),
     RecordRecovery(cluster_id="c2", survivor=2, requested_by="ü", at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
