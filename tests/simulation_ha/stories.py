@@ -12,9 +12,10 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from ramd.domain.model import ClusterState, DecisionRecord, Settings
+from ramd.domain.model import ClusterState, DecisionRecord, Handover, Removal, Settings
+from ramd.domain.observation import DataKind
 from ramd.domain.sync import SyncMember, SyncMode, SyncSet
-from ramd.state.commands import ChangeSettings
+from ramd.state.commands import ChangeSettings, Destroy, RequestHandover
 from ramd.state.sync import ChangeSync
 from tests.support.ha_host import STUCK, Host
 from tests.support.ha_net import GROUP, WAL
@@ -202,21 +203,23 @@ async def nobody_streams_yet(world: World) -> None:
 
 async def unreplayed(world: World) -> None:
     """C10: node 2 alone confirmed a write, crashed, and still replays what it has when positions
-    are compared."""
+    are compared. What it lacks is less than what an incomplete record may take away."""
+    world.sizes = (120,)
     await formed(world)
     second = world.hosts[2]
     second.slow["replay"] = STUCK
     world.network.cut(1, 3, WAL)
     await world.pass_s(0.5)
     await acked(world, 10)
-    second.slow["replay"] = 2.0
     second.crash_server()
     second.kill_remains()
     second.disk.minimum = second.disk.restart
     await world.pass_s(0.05)
     world.hosts[1].power_off()
-    await world.until(lambda: world.state().epoch >= 2, 90, "a failover")
-    await led_by(world, 2, 3)
+    await nobody(world)
+    second.slow.clear()
+    second.crash_server()
+    await led_by(world, 2, 3, 4, 5)
 
 
 async def furthest_is_tagged(world: World) -> None:
@@ -362,7 +365,78 @@ async def half_way_to_alone(world: World) -> None:
     world.network.cut(1, 2, WAL)
     world.network.cut(1, 3, WAL)
     await world.until(lambda: world.hosts[1].lost, 20, "it asks to go on alone")
-    await led_by(world, 2, 3)
+    await led_by(world, 2, 3, 4, 5)
+
+
+async def handed_over(world: World) -> None:
+    """C4, C11: a switchover; the old lease has not run out when the fence falls, a session takes
+    its time to end, and the old primary is not told what has become of its epoch."""
+    primary = await formed(world, sync=False)
+    server = primary.server
+    assert server is not None
+    server.open_xids += 1
+
+    def ends() -> None:
+        server.open_xids -= 1
+
+    server.backends.later(0.15, ends)
+
+    def strike(state: ClusterState) -> None:
+        if state.epoch == 2:
+            world.on_apply.remove(strike)
+            world.network.cut(1, 2, GROUP)
+            world.network.cut(1, 3, GROUP)
+
+    world.on_apply.append(strike)
+    order(world, RequestHandover(handover=Handover(epoch=1, target=2)))
+    await led_by(world, 2)
+    await acked(world, 20)
+    world.network.heal()
+    await world.until(lambda: not world.settled(), 60)
+
+
+async def target_lost(world: World) -> None:
+    """C11: the target of a switchover dies once it was granted the epoch: an ordinary failover
+    from it follows, with the old primary as a candidate."""
+    primary = await formed(world, sync=False)
+    assert primary.server is not None
+    begun = primary.server
+
+    def strike(state: ClusterState) -> None:
+        if state.epoch == 2:
+            world.on_apply.remove(strike)
+            asyncio.get_running_loop().call_soon(world.hosts[2].power_off)
+
+    world.on_apply.append(strike)
+    order(world, RequestHandover(handover=Handover(epoch=1, target=2)))
+    await world.until(lambda: world.state().epoch >= 3, FAILOVER_S, "a failover")
+    await led_by(world, 1, 3)
+    assert primary.server is not begun, "the server of an epoch that was over went on"
+    world.boot(2)
+    await world.until(lambda: not world.settled(), 60)
+
+
+async def target_cut_off(world: World) -> None:
+    """H3: the target does not get the last WAL: the switchover is undone without a restart."""
+    primary = await formed(world, sync=False)
+    server = primary.server
+    for node_id in (2, 3):
+        world.hosts[node_id].slow["flush"] = STUCK
+    await acked(world)
+    order(world, RequestHandover(handover=Handover(epoch=1, target=2)))
+    await world.until(lambda: world.state().epoch >= 2, FAILOVER_S, "the next epoch")
+    await led_by(world, 1)
+    assert primary.server is server, "it was restarted"
+
+
+async def destroyed(world: World, *, remove_data: bool = False) -> None:
+    """S7: the cluster is destroyed; directories are kept aside unless a person said otherwise."""
+    await formed(world, sync=False)
+    order(world, Destroy(removal=Removal(remove_data=remove_data)))
+    gone = lambda: all(h.disk.kind is DataKind.ABSENT for h in world.hosts.values())  # noqa: E731
+    await world.until(gone, 30, "no directory is left in its place")
+    kept = [bool(h.aside) for h in world.hosts.values()]
+    assert kept == [not remove_data] * len(kept), f"kept aside: {kept}"
 
 
 async def impossible_set(world: World) -> None:

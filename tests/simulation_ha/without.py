@@ -13,7 +13,8 @@ import pytest
 
 from ramd.domain.decision import GiveUp
 from ramd.domain.model import ClusterState
-from ramd.execute import following, leading
+from ramd.execute import following, leading, leaving, yielding
+from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
@@ -24,6 +25,10 @@ from ramd.state.sync import ChangeSync
 from tests.support.ha_world import World
 
 Without = Callable[[pytest.MonkeyPatch, World], None]
+
+
+def nothing(_patch: pytest.MonkeyPatch, _world: World) -> None:
+    """All rules hold."""
 
 
 def joint_record(patch: pytest.MonkeyPatch, _world: World) -> None:
@@ -133,6 +138,36 @@ def start_numbers(patch: pytest.MonkeyPatch, _world: World) -> None:
         original(self)
 
     patch.setattr(Guard, "_publish", publish)
+
+
+def latch(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """C4, C11: the word goes to 0 and nothing is latched: the next look publishes again."""
+
+    def shut(self: Guard, epoch: int, *, drain_at_ns: int = 0) -> None:
+        self._ports.server.fence.shut(0, drain_at_ns=drain_at_ns)
+
+    async def kept(self: LocalStore, epoch: int) -> None:
+        return None
+
+    patch.setattr(Guard, "shut", shut)
+    patch.setattr(LocalStore, "latch", kept)
+
+
+def confirmed_end(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """H3: whoever streams is taken to have all WAL."""
+    patch.setattr(yielding, "_holders", lambda work, *_: work.ports.others)
+
+
+def kept_aside(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """S7: a directory that is in the way is deleted."""
+
+    async def set_aside(work: Any, why: str) -> Any:
+        await work.server.data.kill_remains(timeout_ms=1_000)
+        await work.server.data.remove_data()
+        work.ports.changed()
+        return Step.AGAIN
+
+    patch.setattr(leaving, "set_aside", set_aside)
 
 
 def two_entries(patch: pytest.MonkeyPatch, world: World) -> None:

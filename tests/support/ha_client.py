@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 GIVE_UP_S = 2.5
 REFUSED_S = 0.1
-SIZES = (120, 120, 900, 20_000, 300_000)
 
 
 class Client:
@@ -84,7 +83,8 @@ class Session:
             return False
         world = host.world
         world.uid += 1
-        self.record = host.disk.append(world.rng.choice(SIZES), world.uid)
+        self.record = host.disk.append(world.rng.choice(world.sizes), world.uid)
+        server.open_xids += 1
         server.backends.later(host.fsync_s(), self._flushed, len(host.disk.wal))
         return True
 
@@ -102,6 +102,7 @@ class Session:
         """The check after the flush: without a lease the session ends instead of answering."""
         server, record, client = self.server, self.record, self.client
         assert record is not None
+        server.open_xids -= 1
         if server.host.acknowledges(server):
             client.acked_turn = self.number
             server.host.world.acked(server, record)

@@ -21,9 +21,9 @@ from ramd.execute.guard import Guard
 from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalRecord, LocalStore
 from ramd.execute.syncing import Syncing
+from ramd.link.facts import Facts
 from ramd.link.handle import Link
 from ramd.link.join import WAKING
-from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
 from ramd.loop import ControlLoop, Parts
 from ramd.observe.observer import Identity, Observer
@@ -61,6 +61,16 @@ class SimStore(LocalStore):
         await asyncio.sleep(self._host.fsync_s())
         if not self._actor.dead:
             self._host.record = record
+
+
+class NoFacts:
+    """What only people ask of the group is not simulated, nor are members that come and go."""
+
+    def of(self, _status: object, _lag: object) -> None:
+        return None
+
+    def removed(self, _committed: object) -> str:
+        return ""
 
 
 class Daemon:
@@ -150,9 +160,9 @@ class Daemon:
             cast(Any, self.node),
             cast(Any, Casts(self.node, world.channels)),
             copy,
+            cast(Facts, NoFacts()),
             ttl_ns=world.plan.timing.lease_ttl_ns,
             clock=host.clock,
-            removal=RemovalWatch("", self.wake.set),
         )
 
     def _ports(self) -> Ports:

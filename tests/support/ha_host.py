@@ -34,10 +34,13 @@ class Page:
     latched: int = 0
     pid: int = 0
     start: int = 0
+    draining: bool = False
+    """WAL is flushed as it comes, and sessions with an xid end, until the next lease."""
 
     def begin(self, pid: int) -> None:
         """A server starts, or begins anew after a crash of one of its processes."""
         self.deadline_ns = self.lease_start = 0
+        self.draining = False
         self.pid = pid
         self.start += 1
 

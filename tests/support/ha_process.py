@@ -191,6 +191,8 @@ class Postmaster:
         self.receiver: Receiver | None = None
         self.waiters: list[Waiter] = []
         self.recovered_to = 0
+        self.open_xids = 0
+        """Sessions in a transaction that has written something."""
         self.actor.call(self._recover)
 
     # --- short words -------------------------------------------------------------------------
@@ -382,15 +384,25 @@ class Postmaster:
         world.tally["promotions"] += 1
         world.watch.promoted(self.host)
 
-    def crash_cycle(self) -> None:
-        """A child died: all sessions and streams end, memory is gone, it recovers by itself."""
+    def drain(self) -> None:
+        """Sessions with an xid end, if that is still wanted."""
+        if self.host.page.draining:
+            self.end_sessions()
+
+    def end_sessions(self) -> None:
+        """Every session of now ends; their WAL stays."""
         self.backends.kill()
         self.backends = Actor(f"backends {self.host.node_id}.{self.pid}")
+        self.waiters.clear()
+        self.open_xids = 0
+
+    def crash_cycle(self) -> None:
+        """A child died: all sessions and streams end, memory is gone, it recovers by itself."""
+        self.end_sessions()
         for sender in list(self.senders):
             sender.end()
         if self.receiver is not None:
             self.receiver.end()
-        self.waiters.clear()
         self.released = 0
         self.accepting = False
         self.recovered_to = ENDLESS

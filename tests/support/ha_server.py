@@ -387,13 +387,19 @@ class SimFence(Fence):
         host = self._server.host
         if not self._dead:
             host.page.deadline_ns, host.page.lease_start = deadline_ns, start_number
+            host.page.draining = False
             host.world.watch.published(host)
 
-    def shut(self, epoch: int) -> None:
-        page = self._server.host.page
-        if not self._dead:
-            page.latched = max(page.latched, epoch)
-            page.deadline_ns = page.lease_start = 0
+    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
+        host = self._server.host
+        page, server = host.page, host.server
+        if self._dead:
+            return
+        page.latched = max(page.latched, epoch)
+        page.deadline_ns = page.lease_start = 0
+        page.draining = drain_at_ns > 0
+        if drain_at_ns and server is not None:
+            server.actor.later(host.clock.delay_s(drain_at_ns), server.drain)
 
     def pulse(self) -> Pulse | None:
         host = self._server.host
@@ -404,6 +410,8 @@ class SimFence(Fence):
             return None
         disk = host.disk
         replica = not server.primary
+        if host.page.draining and not replica:
+            server.flush(len(disk.wal))
         return Pulse(
             at_ns=host.clock(),
             in_recovery=replica,
@@ -412,6 +420,9 @@ class SimFence(Fence):
             received_lsn=Lsn(disk.end) if replica and server.streamed else None,
             replayed_lsn=Lsn(disk.lsn_at(server.replayed)) if replica else None,
             fenced=not host.acknowledges(server),
+            flushed_lsn=None if replica else Lsn(disk.end),
+            open_xids=server.open_xids,
+            streams={s.member.node_id: Lsn(s.flushed) for s in server.senders},
             sync_generation=server.generation,
             sync_defined=server.defined,
         )

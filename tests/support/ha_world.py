@@ -82,6 +82,8 @@ class World:
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
         self.uid = 0
         self.calm_clients = False
+        self.sizes: tuple[int, ...] = (120, 120, 900, 20_000, 300_000)
+        """Bytes of WAL of a client's write."""
         # What the simulated PostgreSQL, or RAMD's use of it, does right; stories take one away.
         self.loads_extension = plan.extension
         self.slots = True

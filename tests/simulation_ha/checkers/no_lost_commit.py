@@ -36,7 +36,7 @@ class NoLostCommit(Checker):
     def _granted(self, event: Granted) -> None:
         """How many bytes of acknowledged WAL past its own end the winner may lack."""
         record, sync = event.payload.record, event.payload.sync
-        if event.payload.reign.start is StartMode.OPEN:
+        if event.payload.reign.start is not StartMode.PROMOTE:
             return
         guarded = not event.before.sync.asynchronous and not (sync and sync.after_loss)
         found = BYTES.search(record.reason.split("; its commits")[0])
