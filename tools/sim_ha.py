@@ -54,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     if minutes is None and runs is None:
         minutes, runs = (1.0, None) if chosen.seed is None else (None, 1)
     first = chosen.seed if chosen.seed is not None else int(time.time())
-    seeds: Iterator[int] = itertools.count(first) if runs is None else iter(range(first, first + runs))
+    seeds: Iterator[int] = (
+        itertools.count(first) if runs is None else iter(range(first, first + runs))
+    )
     totals, failures, started = Totals(), 0, time.monotonic()
 
     def more() -> bool:
@@ -72,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
             failures += 1
             storm = f" --storm {chosen.storm}" if chosen.storm is not None else ""
             print(f"seed {outcome.seed}: {outcome.failure}")
-            print(f"again: .venv/bin/python -m tools.sim_ha --seed {outcome.seed}{storm}", flush=True)
+            print(
+                f"again: .venv/bin/python -m tools.sim_ha --seed {outcome.seed}{storm}", flush=True
+            )
     _report(totals, first, failures, time.monotonic() - started)
     return int(bool(failures))
 

@@ -43,10 +43,12 @@ class SimStore(LocalStore):
 
     def __init__(self, host: Host, actor: Actor) -> None:
         super().__init__(cast(Any, None), host.record)
+        self._record = host.record
         self._host = host
         self._actor = actor
 
     async def _write(self, record: LocalRecord) -> None:
+        self._host.world.called(self._host, "local.json")
         writing = asyncio.ensure_future(self._sync(record))
         try:
             await asyncio.shield(writing)
@@ -57,7 +59,6 @@ class SimStore(LocalStore):
         self._record = record
 
     async def _sync(self, record: LocalRecord) -> None:
-        self._host.world.called(self._host, "local.json")
         await asyncio.sleep(self._host.fsync_s())
         if not self._actor.dead:
             self._host.record = record
@@ -209,7 +210,7 @@ class Daemon:
 
     def start(self) -> None:
         self.actor.call(self.node.start)
-        self.actor.begin(self._life())
+        _ = self.actor.begin(self._life())
 
     async def _life(self) -> None:
         await self.executor.startup()
@@ -221,7 +222,7 @@ class Daemon:
             self.syncing.run(),
             self.loop.run(),
         ):
-            self.actor.begin(work)
+            _ = self.actor.begin(work)
 
     async def _renew(self) -> None:
         while True:
@@ -237,7 +238,7 @@ class Daemon:
 
     def propose(self, command: Command) -> None:
         """Hand a command to the group; losing it is nothing."""
-        self.actor.begin(self._propose(encode(command)))
+        _ = self.actor.begin(self._propose(encode(command)))
 
     async def _propose(self, data: bytes) -> None:
         try:

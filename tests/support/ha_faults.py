@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ramd.domain.model import Handover, Settings
+from ramd.domain.model import ClusterState, Handover
 from ramd.domain.observation import DataKind
-from ramd.domain.sync import SyncMode
 from ramd.state.commands import ChangeSettings, RequestHandover
 from tests.support.ha_host import Host
 from tests.support.ha_net import ALL, GROUP, WAL
+from tests.support.ha_people import drawn_settings, quietly
 from tests.support.ha_process import Postmaster
 from tests.support.ha_time import Actor
 from tests.support.ha_wal import Directory, Record
@@ -33,11 +33,14 @@ class Storm:
         self.world = world
         self.rng = world.rng
         self.frozen: list[Actor] = []
+        self.foreign: list[Callable[[], None]] = []
+        """Puts directories back."""
 
     async def run(self) -> None:
         """One fault after another, often several at once, for `storm_s` of the plan."""
         world, loop = self.world, asyncio.get_running_loop()
-        menu = self.rng.sample(sorted(MENU), self.rng.randint(3, len(MENU)))
+        allowed = sorted(MENU if world.plan.extension else MENU.keys() - NEEDS_EXTENSION)
+        menu = self.rng.sample(allowed, self.rng.randint(3, len(allowed)))
         until_s = loop.time() + world.plan.storm_s
         while loop.time() < until_s:
             name = self.rng.choice(menu)
@@ -51,6 +54,9 @@ class Storm:
         world = self.world
         world.on_call.clear()
         world.on_ack.clear()
+        world.on_apply.clear()
+        for back in self.foreign:
+            back()
         world.network.heal()
         world.flaws.clear()
         for actor in self.frozen:
@@ -76,6 +82,10 @@ class Storm:
     def after(self, seconds: tuple[float, ...], action: Callable[[], object]) -> None:
         delay_s = self.rng.choice(seconds) * self.rng.uniform(0.5, 1.5)
         asyncio.get_running_loop().call_later(delay_s, action)
+
+    def back_after(self, seconds: tuple[float, ...], host: Host) -> None:
+        """Power it on again."""
+        self.after(seconds, lambda: self.world.boot(host.node_id))
 
     def freeze(self, actors: list[Actor]) -> None:
         for actor in actors:
@@ -168,10 +178,59 @@ class Storm:
             if host.server is server:
                 action = self.rng.choice((host.crash_server, host.power_off))
                 action()
-                self.after(LONG_S, lambda: world.boot(host.node_id))
+                self.back_after(LONG_S, host)
 
         world.on_ack.append(strike)
         return True
+
+    def ack_and_its_copy_lost(self) -> bool:
+        """At an acknowledgement, the primary and one replica that has it are lost together."""
+        world, left = self.world, self.rng.randint(1, 20)
+
+        def strike(server: Postmaster, record: Record) -> None:
+            nonlocal left
+            left -= 1
+            have = [s.receiver.server.host for s in server.senders if s.flushed >= record.end]
+            if left > 0 or not have:
+                return
+            world.on_ack.remove(strike)
+            for host in (server.host, self.rng.choice(have)):
+                host.power_off()
+                self.back_after(LONG_S, host)
+
+        world.on_ack.append(strike)
+        return True
+
+    def struck_at_an_entry(self) -> bool:
+        """When the group's state changes in some way, the primary or the coordinator is lost."""
+        world, before = self.world, self.world.state()
+        what = self.rng.choice(("epoch", "sync", "handover"))
+        whom = self.rng.choice(("primary", "coordinator", "holder"))
+
+        def strike(state: ClusterState) -> None:
+            if getattr(state, what) == getattr(before, what):
+                return
+            world.on_apply.remove(strike)
+            asyncio.get_running_loop().call_soon(self._strike, whom)
+
+        world.on_apply.append(strike)
+        return True
+
+    def _strike(self, whom: str) -> None:
+        world = self.world
+        reign = world.state().reign
+        victims = {"primary": world.primary(), "coordinator": world.coordinator()}
+        victim = victims.get(whom) or (world.hosts[reign.node_id] if reign else None)
+        if victim is None or victim.lost:
+            return
+        how = self.rng.choice(("power", "server", "daemon"))
+        if how == "power":
+            victim.power_off()
+            self.back_after(LONG_S, victim)
+        elif how == "server":
+            victim.crash_server()
+        else:
+            self._kill(victim)
 
     def daemon_frozen(self) -> bool:
         host = self.any_host()
@@ -192,14 +251,14 @@ class Storm:
         if host.lost:
             return False
         host.power_off()
-        self.after(LONG_S, lambda: self.world.boot(host.node_id))
+        self.back_after(LONG_S, host)
         return True
 
     def cold_start(self) -> bool:
         for host in self.world.hosts.values():
             if not host.lost:
                 host.power_off()
-            self.after(PAUSE_S, lambda node_id=host.node_id: self.world.boot(node_id))
+            self.back_after(PAUSE_S, host)
         return True
 
     def coordinator_moves(self) -> bool:
@@ -207,7 +266,7 @@ class Storm:
         if coordinator is None or coordinator.daemon is None:
             return False
         to = self.rng.choice([n for n in self.world.plan.founders if n != coordinator.node_id])
-        coordinator.daemon.actor.call(_quietly, coordinator.daemon.link.transfer, to)
+        coordinator.daemon.actor.call(quietly, coordinator.daemon.link.transfer, to)
         return True
 
     # --- the network -------------------------------------------------------------------------
@@ -250,6 +309,23 @@ class Storm:
                 host.disk = replace(source.disk.copy_of(), tie=world.new_tie())
         return True
 
+    def foreign_directory(self) -> bool:
+        """Somebody puts something else in the place of a replica's directory."""
+        host = self.any_host()
+        if self.world.settled() or host is self.world.primary() or host.server is None:
+            return False
+        host.crash_server()
+        host.kill_remains()
+        kept, host.disk = host.disk, Directory(kind=DataKind.FOREIGN)
+
+        def back() -> None:
+            if host.disk.kind is DataKind.FOREIGN:
+                host.disk = kept
+
+        self.foreign.append(back)
+        self.after(LONG_S, back)
+        return True
+
     def handover(self) -> bool:
         state = self.world.state()
         primary = self.world.primary()
@@ -275,29 +351,6 @@ class Storm:
         return True
 
 
-def drawn_settings(world: World, before: Settings) -> Settings:
-    """Other settings of synchronous replication and of failover."""
-    rng = world.rng
-    return replace(
-        before,
-        auto_failover_enabled=rng.random() < 0.85,
-        maximum_lag_on_failover=rng.choice((0, 0, 0, 1_000_000)),
-        synchronous_replication=rng.choice(
-            (SyncMode.AUTO, SyncMode.ON, SyncMode.ON, SyncMode.OFF)
-        ),
-        num_sync_standbys=rng.choice((1, 1, 2)),
-        enforce_sync_standbys=rng.random() < 0.5,
-        sync_replication_timeout_ms=rng.choice((500, 2_000, 10_000)),
-    )
-
-
-def _quietly(action: Callable[..., object], *args: object) -> None:
-    try:
-        action(*args)
-    except Exception as refused:  # noqa: BLE001 - a refusal is an answer, too
-        del refused
-
-
 MENU: dict[str, Callable[[Storm], bool]] = {
     name: getattr(Storm, name)
     for name in (
@@ -309,6 +362,9 @@ MENU: dict[str, Callable[[Storm], bool]] = {
         "daemon_killed",
         "daemon_killed_at_a_step",
         "server_crash_at_an_ack",
+        "ack_and_its_copy_lost",
+        "struck_at_an_entry",
+        "foreign_directory",
         "daemon_frozen",
         "node_frozen",
         "host_lost",
@@ -322,4 +378,11 @@ MENU: dict[str, Callable[[Storm], bool]] = {
     )
 }
 """Everything that can go wrong."""
-
+NEEDS_EXTENSION = {
+    "daemon_killed",
+    "daemon_killed_at_a_step",
+    "daemon_frozen",
+    "node_frozen",
+    "struck_at_an_entry",
+}
+"""What a server that does not check the lease itself is not safe from, and does not claim to be."""

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ramd import events
-from ramd.domain.model import Handover, Settings
+from ramd.domain.model import Handover, Removal, Settings
+from ramd.domain.observation import DataKind
 from ramd.execute import local
-from ramd.state.commands import ChangeSettings, RequestHandover
-from tests.support.ha_faults import Storm, drawn_settings
+from ramd.state.commands import ChangeSettings, Destroy, RequestHandover
+from tests.support.ha_faults import Storm
+from tests.support.ha_people import drawn_settings, order
 from tests.support.ha_time import run_on
 from tests.support.ha_world import Plan, World
 
@@ -45,6 +47,7 @@ def drawn(seed: int, storm_s: float | None = None) -> Plan:
         seed=seed,
         size=size,
         settings=Settings(startup_grace_ms=rng.choice((1_000, 6_000))),
+        extension=rng.random() < 0.93,
         storm_s=length if storm_s is None else storm_s,
         nofailover=tuple(n for n in range(1, size + 1) if rng.random() < 0.1),
     )
@@ -81,7 +84,7 @@ def run_plan(plan: Plan, story: Any) -> Outcome:
     failure = ""
     try:
         run_on(main())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
+    except Exception as error:
         text = "".join(traceback.format_exception(error)[-4:])
         failure = f"{type(error).__name__}: {error}\n{text}" + "\n".join(kept[0].trace)
     world = kept[0]
@@ -108,10 +111,10 @@ def run_story(story: Any, **changes: Any) -> None:
 async def _storm_and_calm(world: World) -> None:
     world.start()
     storm = Storm(world)
-    if world.rng.random() < 0.9:
+    if world.rng.random() < 0.8:
         await world.until(lambda: not world.settled(), FORM_S, "forming")
         settings = drawn_settings(world, world.state().settings)
-        _order(world, ChangeSettings(settings=replace(settings, auto_failover_enabled=True)))
+        order(world, ChangeSettings(settings=replace(settings, auto_failover_enabled=True)))
         await world.pass_s(world.rng.choice((0.1, 3.0, 6.0)))
     await storm.run()
     storm.calm()
@@ -121,6 +124,19 @@ async def _storm_and_calm(world: World) -> None:
         lambda: sum(client.acked for client in world.clients) >= before + 5, WRITES_S, "writes"
     )
     world.tally["runs"] += 1
+    if world.rng.random() < 0.2:
+        await _ends(world, remove_data=world.rng.random() < 0.3)
+
+
+async def _ends(world: World, *, remove_data: bool) -> None:
+    """A person destroys the cluster: no directory is left in its place."""
+    order(world, Destroy(removal=Removal(remove_data=remove_data)))
+
+    def gone() -> bool:
+        return all(h.disk.kind is DataKind.ABSENT for h in world.hosts.values())
+
+    await world.until(gone, CALM_S, "the end of the cluster")
+    world.tally["clusters destroyed"] += 1
 
 
 async def _comes_back(world: World) -> None:
@@ -128,27 +144,22 @@ async def _comes_back(world: World) -> None:
     may have to say that what is left is all there is."""
     settings = world.state().settings
     for _ in range(3):
-        _order(world, ChangeSettings(settings=replace(settings, auto_failover_enabled=True)))
+        order(world, ChangeSettings(settings=replace(settings, auto_failover_enabled=True)))
         try:
             await world.until(lambda: not world.settled(), CALM_S)
             return
         except AssertionError:
-            state, coordinator = world.state(), world.coordinator()
-            decision = coordinator and coordinator.daemon and coordinator.daemon.coordinator.decision
-            stuck = decision is not None and decision.rule == "nobody_eligible"
-            if not world.remade or not stuck or state.reign is None:
+            state = world.state()
+            if not world.remade or _rule(world) != "nobody_eligible" or state.reign is None:
                 raise
             world.tally["a person accepts a loss"] += 1
             wanted = Handover(epoch=state.epoch, target=None, accept_loss=True)
-            _order(world, RequestHandover(handover=wanted))
+            order(world, RequestHandover(handover=wanted))
     raise AssertionError(f"nobody can be promoted, even with a person's word: {world.settled()}")
 
 
-def _order(world: World, command: Any) -> None:
-    """What a person asks of some daemon that lives."""
-    for host in world.hosts.values():
-        if host.daemon is not None:
-            host.daemon.actor.call(host.daemon.propose, command)
-            return
-
-
+def _rule(world: World) -> str:
+    """By which rule the coordinator decides now."""
+    host = world.coordinator()
+    decision = host.daemon.coordinator.decision if host is not None and host.daemon else None
+    return decision.rule if decision is not None else ""

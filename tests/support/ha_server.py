@@ -7,14 +7,11 @@ world sees each as it begins, so that a story can strike at any step. Start read
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from pathlib import Path
 
-from ramd.domain.consensus import GroupStatus
 from ramd.domain.errors import PostgresError
-from ramd.domain.fence import Fence, FenceCounts, Pulse
+from ramd.domain.fence import Fence
 from ramd.domain.lsn import Lsn
-from ramd.domain.model import ClusterState
 from ramd.domain.observation import DataKind, Position, ServerRole
 from ramd.domain.server import (
     DataDirectory,
@@ -28,6 +25,7 @@ from ramd.domain.server import (
 from ramd.domain.sync import Stream, SyncConf, SyncFacts
 from ramd.execute.local import LocalStore
 from tests.support.ha_host import Host
+from tests.support.ha_page import SimFence
 from tests.support.ha_process import Postmaster
 from tests.support.ha_time import Actor
 from tests.support.ha_wal import Directory, common_end
@@ -54,7 +52,7 @@ class SimServer(Server):
         self.watched: Postmaster | None = None
         """The postmaster that this daemon started or adopted."""
         self._data = SimData(self)
-        self._fence = SimFence(self)
+        self._fence = SimFence(host, actor)
 
     @property
     def data(self) -> ServerData:
@@ -226,9 +224,7 @@ class SimServer(Server):
             )
             for s in server.senders
         )
-        return SyncFacts(
-            flushed=Lsn(self.host.disk.end), names=conf.target.text(), streams=streams
-        )
+        return SyncFacts(flushed=Lsn(self.host.disk.end), names=conf.target.text(), streams=streams)
 
     async def ensure_roles(self) -> None:
         await self.enter("ensure_roles")
@@ -333,7 +329,8 @@ class SimData(ServerData):
 
     async def set_aside(self, reason: str) -> Path:
         await self._server.enter("set_aside")
-        assert self._host.server is None and self._host.remains is None
+        assert self._host.server is None
+        assert self._host.remains is None
         self._host.aside.append(self._host.disk)
         self._host.disk = Directory()
         return self.path
@@ -352,93 +349,3 @@ class SimData(ServerData):
     def _blank(self) -> None:
         assert self._host.server is None
         assert self._host.disk.kind is DataKind.ABSENT, "only into an absent directory"
-
-
-class SimFence(Fence):
-    """The page of the host as one daemon handles it."""
-
-    def __init__(self, server: SimServer) -> None:
-        self._server = server
-        self._bound = 0
-
-    @property
-    def guards(self) -> bool:
-        return self._bound != 0
-
-    @property
-    def _dead(self) -> bool:
-        return self._server.actor.dead
-
-    def prepare(self) -> None:
-        return
-
-    def bind(self, postmaster_pid: int) -> bool:
-        self._bound = postmaster_pid if self._server.host.world.loads_extension else 0
-        return self.guards
-
-    def unbind(self) -> None:
-        self._bound = 0
-
-    def start_number(self) -> int:
-        page = self._server.host.page
-        return page.start if self._bound and self._bound == page.pid else 0
-
-    def publish(self, deadline_ns: int, start_number: int) -> None:
-        host = self._server.host
-        if not self._dead:
-            host.page.deadline_ns, host.page.lease_start = deadline_ns, start_number
-            host.page.draining = False
-            host.world.watch.published(host)
-
-    def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
-        host = self._server.host
-        page, server = host.page, host.server
-        if self._dead:
-            return
-        page.latched = max(page.latched, epoch)
-        page.deadline_ns = page.lease_start = 0
-        page.draining = drain_at_ns > 0
-        if drain_at_ns and server is not None:
-            server.actor.later(host.clock.delay_s(drain_at_ns), server.drain)
-
-    def pulse(self) -> Pulse | None:
-        host = self._server.host
-        server = host.server
-        if server is None or self._bound != server.pid or server.actor.frozen:
-            return None
-        if not server.accepting:
-            return None
-        disk = host.disk
-        replica = not server.primary
-        if host.page.draining and not replica:
-            server.flush(len(disk.wal))
-        return Pulse(
-            at_ns=host.clock(),
-            in_recovery=replica,
-            timeline=disk.timeline,
-            insert_lsn=None if replica else Lsn(disk.inserted),
-            received_lsn=Lsn(disk.end) if replica and server.streamed else None,
-            replayed_lsn=Lsn(disk.lsn_at(server.replayed)) if replica else None,
-            fenced=not host.acknowledges(server),
-            flushed_lsn=None if replica else Lsn(disk.end),
-            open_xids=server.open_xids,
-            streams={s.member.node_id: Lsn(s.flushed) for s in server.senders},
-            sync_generation=server.generation,
-            sync_defined=server.defined,
-        )
-
-    def counts(self) -> FenceCounts:
-        return FenceCounts()
-
-    def tell(
-        self, status: GroupStatus, state: ClusterState, heard: Collection[int], now_ns: int
-    ) -> None:
-        return
-
-    def beat(self, now_ns: int) -> None:
-        return
-
-    def close(self) -> None:
-        return
-
-

@@ -70,7 +70,7 @@ class _Handle(events.Handle):
 
     def _run(self) -> None:
         if _may_run(self, self._context.get(ACTOR)):  # type: ignore[attr-defined]
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class _Timer(events.TimerHandle):
@@ -78,7 +78,7 @@ class _Timer(events.TimerHandle):
 
     def _run(self) -> None:
         if _may_run(self, self._context.get(ACTOR)):  # type: ignore[attr-defined]
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 def _may_run(handle: events.Handle, actor: Actor | None) -> bool:

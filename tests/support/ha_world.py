@@ -202,9 +202,9 @@ class World:
         """The host whose server may acknowledge now."""
         for host in self.hosts.values():
             server = host.server
-            if server is not None and server.primary and server.answers:
-                if host.acknowledges(server):
-                    return host
+            up = server is not None and server.primary and server.answers
+            if server is not None and up and host.acknowledges(server):
+                return host
         return None
 
     def state(self) -> ClusterState:
@@ -214,10 +214,11 @@ class World:
 
     def coordinator(self) -> Host | None:
         """Who coordinates, by its own word; the latest term counts."""
-        found: list[tuple[int, Host]] = []
-        for host in self.hosts.values():
-            if host.daemon is not None and host.daemon.node.raft._parts.state.leading:
-                found.append((host.daemon.node.raft._parts.state.term, host))
+        found = [
+            (int(h.daemon.node.raft._parts.state.term), h)
+            for h in self.hosts.values()
+            if h.daemon is not None and h.daemon.node.raft._parts.state.leading
+        ]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     def settled(self) -> str:

@@ -1,12 +1,13 @@
-"""Rule S5: a server that just became primary, started or recovered is given no lease before k members
-of its set have the end of its recovery."""
+"""Rule S5: a server that just became primary, started or recovered is given no lease before k
+members of its set have the end of its recovery."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ramd.domain.sync import SyncMember
+from ramd.domain.sync import NO_SET, SyncMember
+from ramd.execute.syncing import standing_set
 from tests.simulation_ha.checkers.base import Broken, Checker, Handler, Published
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class ProvenStart(Checker):
         self._seen.add(key)
         if not server.primary:
             raise Broken(f"S5: node {host.node_id} gets a lease and is a replica")
-        target = host.conf.sync.target
+        # What the group has recorded: where the primary went on alone, nobody is asked.
+        target = standing_set(host.daemon.state.sync) if host.daemon is not None else NO_SET
         have = sum(1 for member in target.members if self._has(member, server.recovered_to))
         if have < target.k:
             raise Broken(
