@@ -221,3 +221,30 @@ def test_only_superusers_may_lower_what_is_waited_for(held: Held) -> None:
         session.execute("SET ROLE plain")
         with pytest.raises(Exception, match="permission denied to set parameter"):
             session.execute("SET pgraft.min_synchronous_commit = off")
+
+
+@pytest.mark.parametrize("level", ["off", "local"])
+def test_a_weak_commit_that_a_set_overtakes_is_not_acknowledged(held: Held, level: str) -> None:
+    """It looked while there was nobody to wait for, and stands still before its record: behind the
+    lock of another notifier, which is stopped. Meanwhile there is a set, and it may be proven."""
+    names = "synchronous_standby_names"
+    with RawClient(held.server.site) as first, RawClient(held.server.site) as second:
+        first.query("BEGIN; INSERT INTO kept VALUES (1); NOTIFY kept; COMMIT")
+        stopped = held.until_waiting()
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            held.reload(names, "")
+            wait_for(lambda: not held.server.pulse().sync_defined, SOON_S, "nobody is waited for")
+            second.query(f"SET synchronous_commit = {level}")
+            second.until_ready()
+            second.query("BEGIN; INSERT INTO kept VALUES (2); NOTIFY kept; COMMIT")
+            held.until_waiting("object")
+            dropped = held.server.word("DROPPED_SYNC")
+            held.reload(names, "nobody")
+            wait_for(lambda: held.server.pulse().sync_defined, SOON_S, "somebody is waited for")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        acknowledged = [m.text for m in second.until_ready() if m.kind == "C"]
+    assert "COMMIT" not in acknowledged
+    # The first one's as well: it is not confirmed either.
+    assert held.server.word("DROPPED_SYNC") == dropped + 2

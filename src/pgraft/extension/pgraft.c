@@ -365,7 +365,12 @@ not_confirmed(XLogRecPtr upto, bool commit)
 	int			mode = wait_mode(commit);
 	bool		missing;
 
-	if (!enforce || MyProcPort == NULL || mode == SYNC_REP_NO_WAIT || !SyncRepRequested())
+	if (!enforce || MyProcPort == NULL)
+		return false;
+	/* Too weak, and not raised: replicas were asked for only after its last look. */
+	if (synchronous_commit < Min(min_synchronous_commit, SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
+		return max_wal_senders > 0 && standbys_defined();
+	if (mode == SYNC_REP_NO_WAIT || !SyncRepRequested())
 		return false;
 	/* Without the lock first, as the wait itself looks. */
 	if (!standbys_defined())
@@ -710,7 +715,7 @@ on_xact(XactEvent event, void *arg)
 				check_after_flush(XactLastCommitEnd, true);
 			break;
 		case XACT_EVENT_PREPARE:
-			if (enforce && MyProcPort != NULL && SyncRepRequested() && standbys_defined())
+			if (enforce && MyProcPort != NULL && max_wal_senders > 0 && standbys_defined())
 				check_after_flush(last_record_end(), false);
 			else
 				check_after_flush(InvalidXLogRecPtr, false);
@@ -808,7 +813,7 @@ on_process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTre
 			refuse("notify");
 		explained = begin_read_only(&outer);
 	}
-	if (kind == TRANS_STMT_COMMIT_PREPARED)
+	if (kind != TRANS_STMT_BEGIN)
 		raise_weak_commit();
 	if (prev_process_utility)
 		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
