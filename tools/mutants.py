@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.simulation.gate import GATE, hunt  # noqa: E402 - needs the path above
+from tests.simulation.gate import GATE, STAGED, hunt  # noqa: E402 - needs the path above
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="MUTANT", help="only these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     chosen = parser.parse_args(argv)
-    names = chosen.names or sorted(GATE, key=lambda name: (GATE[name].number or 99, name))
+    looks = GATE | STAGED
+    names = chosen.names or sorted(looks, key=lambda name: (looks[name].number or 99, name))
     survived = 0
     context = multiprocessing.get_context("spawn")
     # One bug per process: what one patched must not be found by the next.
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             if not verdict.found_by:
                 survived += 1
                 found = f"SURVIVED {verdict.seeds} seeds"
-            print(f"{number:>4} {verdict.name:42} {found}", flush=True)
+            print(f"{number:>4} {verdict.name:43} {found}", flush=True)
             if len(names) == 1:
                 print(verdict.text)
     print(f"{len(names) - survived} of {len(names)} noticed")

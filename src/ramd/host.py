@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ramd import events
+from ramd import events, member_events
 from ramd.assembly import Surroundings
 from ramd.config.model import Config
 from ramd.config.tls import TlsFault, TlsFindings, TlsPaths, examine
@@ -292,7 +292,7 @@ class Host:
         config = self.daemon.config
         name = removed.cluster_of(config.state_dir) or config.cluster_name
         advice = removed.advice(config.node_id, config.state_dir, name)
-        events.emit(events.StaysRemoved(advice=advice))
+        events.emit(member_events.StaysRemoved(advice=advice))
         self._set(Stage.REMOVED, advice)
 
     async def _finish(self, runtime: Runtime) -> None:

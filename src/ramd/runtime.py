@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from ramd import events
+from ramd import events, member_events
 from ramd.assembly import Calls, Organs, Surroundings, assemble
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import ClusterView, Leave, Withdraw
@@ -197,7 +197,7 @@ class Runtime:
             self._steward.turn(self.view())
         if status.removed and not self._course.removed:
             self._course.removed = True
-            events.emit(events.NodeRemoved(how=status.removed))
+            events.emit(member_events.NodeRemoved(how=status.removed))
         self._herald.tell(status, state)
         self._tell_server(status, state)
         for listener in self._listeners:

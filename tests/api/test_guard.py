@@ -232,7 +232,8 @@ def test_unknown_routes_and_methods(
     answer = api.ask(method, path)
     assert (answer.status, answer.body["error"]) == (status, code)
     assert set(answer.body) == {
-        "status", "code", "error", "message", "hint", "data", "details", "timestamp"
+        "status", "code", "error", "message", "hint", "data", "details", "obstacles",
+        "timestamp"
     }  # fmt: skip
     assert answer.body["status"] == "error"
     if status == 405:

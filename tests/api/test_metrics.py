@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ramd.api.metrics import PATHS, samples
 from ramd.api.serve import ApiServer, MetricsPlace
+from ramd.domain.model import Phase
 from ramd.domain.raft import Counts, DiskFacts, PeerFacts, RaftFacts
 from ramd.domain.service import Snapshot
 from ramd.metrics.declared import ALIASES, METRICS, Kind
@@ -183,9 +184,26 @@ def test_raft() -> None:
     assert of(values, "ramd_loop_pauses_total") == 1
 
 
+def with_phases(snapshot: Snapshot) -> Snapshot:
+    """The primary was moved twice; the last decision moved nothing."""
+    first, second = ((Phase(name="total", ms=ms), Phase(name="grant", ms=7)) for ms in (90, 1250))
+    record = snapshot.state.decisions[0]
+    moved = (replace(record, phases=first), replace(record, phases=second), record)
+    return replace(snapshot, state=replace(snapshot.state, decisions=moved))
+
+
+def test_the_last_change_of_primary_by_phase() -> None:
+    found = {
+        sample.labels: sample.value
+        for sample in samples(with_phases(stories.healthy()), stories.NOW_NS)
+        if sample.name == "ramd_primary_change_seconds"
+    }
+    assert found == {("total",): 1.25, ("grant",): 0.007}
+
+
 def test_every_declared_family_can_be_filled() -> None:
     """A name that nothing ever fills would be an empty promise."""
-    full = with_raft(stories.healthy())
+    full = with_phases(with_raft(stories.healthy()))
     full = replace(full, daemon=replace(full.daemon, certificate_until_unix_s=1.8e9))
     meter = RequestMeter()
     meter.begin()

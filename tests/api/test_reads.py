@@ -153,6 +153,7 @@ def test_cluster_status(api: Api) -> None:
             "details": ["node1: lowest id"],
             "actor": "policy",
             "at": "2023-11-14T22:13:20.000Z",
+            "phases": [],
         },
     }
 
@@ -246,6 +247,10 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("POST", "/api/v1/cluster/create"),
         ("POST", "/api/v1/cluster/destroy"),
         ("POST", "/api/v1/cluster/failover"),
+        ("POST", "/api/v1/cluster/promote"),
+        ("POST", "/api/v1/cluster/demote"),
+        ("GET", "/api/v1/cluster/decisions"),
+        ("GET", "/api/v1/cluster/explain"),
         ("POST", "/api/v1/cluster/add-node"),
         ("POST", "/api/v1/cluster/remove-node"),
         ("POST", "/api/v1/cluster/add-voter"),

@@ -87,6 +87,7 @@ def test_failover_without_a_body_leaves_the_choice(api: Api) -> None:
         "failover_time_ms": 412,
         "epoch": 2,
         "outage_ms": None,
+        "phases": [],
     }
     assert api.service.asked == [FailoverRequest(target=None, actor="api 127.0.0.1")]
 

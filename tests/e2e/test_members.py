@@ -255,11 +255,13 @@ def test_7_a_wiped_disk_is_told_the_commands_and_never_votes(members: LocalClust
 
 def test_8_a_dead_member_is_replaced_in_one_change(members: LocalCluster) -> None:
     acknowledged = write(members, range(21, 31))
-    members.kill_node(FOUR)
+    members.processes.kill_daemon(FOUR)  # its server goes on streaming, with nobody beside it
     write_join_conf(members, FIVE, invite(members, FIVE, replace="node4"))
     members.spawn(FIVE)
     wait_voters(members, {1, 2, FIVE})
     same_everywhere(members, acknowledged, (1, 2, FIVE))
+    wait_for(lambda: f"ramd_node_{FOUR}" not in slots(members), SOON_S, "its slot is gone")
+    assert members.processes.postmaster_pid(FOUR) is not None
     members.spawn(FOUR)
     await_api(members, FOUR)
     assert "ramctrl nodes add --node-id 4" in wait_removed(members, FOUR)

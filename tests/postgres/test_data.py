@@ -259,3 +259,12 @@ async def test_a_rewind_of_a_killed_daemon_is_ended_before_the_server_starts(nod
     finally:
         old.kill()
         old.communicate()
+
+
+async def test_new_clusters_have_small_segments_unless_told_otherwise(nodes: Nodes) -> None:
+    """A promotion copies one before the first write."""
+    for node, options, size in ((1, ("--no-sync",), 4), (2, ("--no-sync", "--wal-segsize=2"), 2)):
+        server = await nodes.open(node, initdb_options=options)
+        await server.data.initdb()
+        files = [f for f in (server.data.path / "pg_wal").iterdir() if f.is_file()]
+        assert {f.stat().st_size for f in files} == {size << 20}

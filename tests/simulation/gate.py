@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from pgraft.core.types import SafetyViolation
+from tests.simulation import mutations_lease  # noqa: F401 - lists its mutations
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.scenarios import ATTACKS, NotSetUp
 from tests.support.raft_group import RunFailed, run_plan
 from tests.support.raft_world import QUICK, drawn
 
@@ -27,8 +30,6 @@ class Look:
     seeds: int = 40
     menu: tuple[str, ...] | None = None
     chaos: int = 20
-    size: int = 3
-    churn: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,31 +65,47 @@ GATE: dict[str, Look] = {
 }
 
 
+STAGED: dict[str, Look] = {name: Look(seeds=5) for name in ATTACKS}
+"""Bugs that need a certain order of events: each has an attack of its own (see `scenarios`)."""
+STAGED["old_acks_count"] = Look(number=6, seeds=5)
+STAGED["holder_counts_from_the_answer"] = Look(number=21, seeds=5)
+STAGED["contact_is_forgotten_at_start"] = Look(number=21, seeds=5)
+
+
 def hunt(name: str) -> Verdict:
     """Run seeds with the bug in place until one fails; which one is the same every time."""
-    look = GATE[name]
+    look = GATE.get(name) or STAGED[name]
     logging.disable(logging.ERROR)
     try:
         with pytest.MonkeyPatch.context() as patch:
             MUTATIONS[name](patch)
             for seed in range(1, look.seeds + 1):
-                plan = replace(
-                    drawn(seed, chaos=look.chaos),
-                    menu=look.menu,
-                    size=look.size,
-                    timing=QUICK,
-                    churn=look.churn,
-                )
-                try:
-                    run_plan(plan, f"make mutants MUTANT={name}")
-                except RunFailed as failure:
+                found_by, text = _storm(name, seed) if name in GATE else _attack(name, seed)
+                if found_by:
                     return Verdict(
-                        name=name,
-                        number=look.number,
-                        seeds=seed,
-                        found_by=failure.found_by,
-                        text=str(failure),
+                        name=name, number=look.number, seeds=seed, found_by=found_by, text=text
                     )
     finally:
         logging.disable(logging.NOTSET)
     return Verdict(name=name, number=look.number, seeds=look.seeds, found_by="", text="")
+
+
+def _storm(name: str, seed: int) -> tuple[str, str]:
+    look = GATE[name]
+    drawn_plan = drawn(seed, chaos=look.chaos)
+    plan = replace(drawn_plan, menu=look.menu, size=3, timing=QUICK, churn=True)
+    try:
+        run_plan(plan, f"make mutants MUTANT={name}")
+    except RunFailed as failure:
+        return failure.found_by, str(failure)
+    return "", ""
+
+
+def _attack(name: str, seed: int) -> tuple[str, str]:
+    try:
+        ATTACKS[name](seed)
+    except NotSetUp:
+        return "", ""
+    except (AssertionError, SafetyViolation) as failure:
+        return f"the attack {ATTACKS[name].__name__}", str(failure)
+    return "", ""

@@ -70,7 +70,7 @@ def image(*terms: int, term: int = 1, vote: int = 0, base: int = 0) -> Image:
 
 def led(node: NodeId, term: int, log: Image, votes: tuple[NodeId, ...], config: Config) -> Led:
     disks = {n: image(term=term, vote=node if n in votes else 0) for n in (N1, N2, N3, N4)}
-    return Led(node, Term(term), log, Index(0), config, disks)
+    return Led(node, Term(term), log, Index(0), config, (config,), disks)
 
 
 def applied(node: NodeId, what: Entry, on: tuple[NodeId, ...] = (N1, N2), term: int = 1) -> Applied:

@@ -185,13 +185,13 @@ class Process:
         host, world = self.host, self.host.world
         for outgoing in ready.send_now:
             world.post(host, outgoing)
-        if ready.token is not None:
-            self._write(ready)
-        assert ready.token is not None or not ready.send_after_sync
         for event in ready.events:
             if event.kind is EventKind.ROLE_CHANGED and event.detail == Role.LEADER:
                 self._elected(event.term)
             world.counts[f"event {event.kind}"] += 1
+        if ready.token is not None:
+            self._write(ready)
+        assert ready.token is not None or not ready.send_after_sync
         if ready.snapshot is not None:
             self._restore(ready.snapshot)
         if ready.committed:
@@ -290,9 +290,12 @@ class Process:
         host.applied(self)
 
     def _elected(self, term: Term) -> None:
+        """The configuration that elected it is the one before its first batch as leader."""
         host, world, log = self.host, self.host.world, self.raft._parts.state.log
         world.counts["elections"] += 1
-        world.watch.emit(Led(host.node, term, log, log.applied.index, self.config, world.disks()))
+        possible = tuple(host.trail.relevant(log.commit))
+        applied, disks = log.applied.index, world.disks()
+        world.watch.emit(Led(host.node, term, log, applied, possible[-1], possible, disks))
 
     def _look_at_progress(self, peer: NodeId) -> None:
         parts, world = self.raft._parts, self.host.world

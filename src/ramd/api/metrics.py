@@ -154,6 +154,8 @@ def _cluster(snapshot: Snapshot, picture: Picture) -> Iterator[Sample]:
     yield Sample("ramd_cluster_epoch", state.epoch)
     yield Sample("ramd_cluster_timeline", reign.timeline if reign is not None else 0)
     yield Sample("ramd_failover_count_total", state.failover_count)
+    for phase in next((r.phases for r in reversed(state.decisions) if r.phases), ()):
+        yield Sample("ramd_primary_change_seconds", phase.ms / 1e3, (phase.name,))
     automatic = state.settings.auto_failover_enabled
     yield Sample("ramd_cluster_auto_failover_enabled", automatic)
     if state.changed_unix_ms:

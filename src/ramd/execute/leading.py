@@ -7,7 +7,7 @@ is stopped for good, and an epoch is released only after the death of its server
 
 from __future__ import annotations
 
-from ramd import events
+from ramd import events, member_events
 from ramd.domain.decision import GiveUp, Lead, Yield
 from ramd.domain.errors import PostgresError, RamdError, Unavailable
 from ramd.domain.lsn import format_lsn
@@ -119,7 +119,8 @@ async def _slots(work: Work) -> None:
     come to yet."""
     try:
         await work.ports.consensus.read_barrier(timeout_s=work.timing.propose_s)
-    except Unavailable:
+    except Unavailable as error:
+        events.emit(member_events.SlotsLeft(why=error.message))
         return  # looked at again after `refresh_ms`
     await work.server.ensure_slots(work.ports.others, primary=True)
 

@@ -23,7 +23,7 @@ from pgraft.net.transport import ListenError
 from pgraft.node import Hooks, Node, NodeOptions, open_node
 from pgraft.storage import identity_file
 from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk, StorageError
-from ramd import events
+from ramd import events, member_events
 from ramd.config.model import TimingValues
 from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.model import ClusterState
@@ -324,7 +324,9 @@ async def _join_group(
         work.cancel()
     via = "" if options.joining is None else ", ".join(options.joining.seeds)
     events.emit(
-        events.NodeJoined(node_id=options.node_id, cluster_name=options.cluster_name, via=via)
+        member_events.NodeJoined(
+            node_id=options.node_id, cluster_name=options.cluster_name, via=via
+        )
     )
     return identity
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pgraft.core.types import Config
 from pgraft.net.transport import Refusal
-from ramd import events
+from ramd import events, member_events
 
 
 class RemovalWatch:
@@ -31,7 +31,7 @@ class RemovalWatch:
             self._woken()
         if refusal.code == "regressed" and not self._regressed:
             self._regressed = True
-            events.emit(events.NodeRegressed(peer=int(refusal.node), what=refusal.text))
+            events.emit(member_events.NodeRegressed(peer=int(refusal.node), what=refusal.text))
 
     def known(self, committed: Config) -> str:
         """How it is known that this member was removed; '' if it was not."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ramd import events
+from ramd import events, member_events
 from ramd.domain.consensus import Consensus, MemberChange
 from ramd.domain.decision import ClusterView
 from ramd.domain.errors import RamdError, Refused, Unavailable
@@ -68,12 +68,12 @@ class Steward:
             self._spawn(self._take(step))
 
     async def _take(self, step: Step) -> None:
-        events.emit(events.MemberStep(step=str(step)))
+        events.emit(member_events.MemberStep(step=str(step)))
         try:
             await self._perform(step)
         except RamdError as error:
             self._due_ns = self._clock() + AGAIN_NS
-            events.emit(events.MemberStepFailed(step=str(step), why=error.message))
+            events.emit(member_events.MemberStepFailed(step=str(step), why=error.message))
             given_up = isinstance(step, Reconfigure) and step.promote is None
             if given_up and isinstance(error, Refused):
                 await self._keep(step, error.message)
@@ -111,7 +111,7 @@ class Steward:
         try:
             await self._perform(Keep(node_id=step.remove, reason=why))
         except RamdError as error:
-            events.emit(events.MemberStepFailed(step="keep", why=error.message))
+            events.emit(member_events.MemberStepFailed(step="keep", why=error.message))
 
     async def _propose(self, command: Command) -> None:
         await self._consensus.propose(encode(command), timeout_s=STEP_TIMEOUT_S)
@@ -121,5 +121,5 @@ class Steward:
         for node_id in learners:
             if node_id not in self._learners:
                 voters = len(view.voting.voters)
-                events.emit(events.LearnerStays(node_id=node_id, voter_count=voters))
+                events.emit(member_events.LearnerStays(node_id=node_id, voter_count=voters))
         self._learners = learners

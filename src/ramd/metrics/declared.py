@@ -75,6 +75,12 @@ CLUSTER = Topic(
         gauge("ramd_cluster_epoch", "Present epoch: grows with each change of the primary."),
         gauge("ramd_cluster_timeline", "Timeline of the present epoch; 0: none."),
         counter("ramd_failover_count_total", "Changes of the primary, planned ones included."),
+        gauge(
+            "ramd_primary_change_seconds",
+            "What the last change of the primary took, by phase; `total`: from the last write to"
+            " the first. Absent until one was timed.",
+            ("phase",),
+        ),
         gauge("ramd_cluster_auto_failover_enabled", "1 if failover is automatic."),
         gauge(
             "ramd_cluster_last_change_timestamp_seconds",

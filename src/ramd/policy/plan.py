@@ -169,6 +169,8 @@ def _replica(
     order = _order(directive, facts, reign.epoch) if facts.in_touch else None
     if order is not None and order.sealed:
         return StaySealed(epoch=order.epoch, attempt=order.attempt)
+    if _succeeded(reign, facts, observation):
+        return Wait(reason=f"standing by, fenced, until node {reign.node_id} is promoted")
     if order is not None and order.epoch == reign.epoch:
         return Follow(epoch=reign.epoch, upstream=reign.node_id)
     if facts.sealed_attempt is not None or _is_primary(observation):
@@ -177,6 +179,17 @@ def _replica(
     if not facts.in_touch:
         return Wait(reason="no coordinator is heard")
     return Wait(reason=f"waiting to be told what to do in epoch {reign.epoch}")
+
+
+def _succeeded(reign: Reign, facts: LocalFacts, observation: Observation) -> bool:
+    """Its own switchover ends here, and the successor has not recorded where its timeline begins.
+
+    A server that ended now would take the successor's stream away, which costs it time; and where
+    the fork is decides how this one rejoins.
+    """
+    mine = facts.yielding_epoch == reign.epoch - 1 and facts.in_touch and facts.self_fenced
+    beginning = reign.start is StartMode.PROMOTE and reign.fork_lsn is None
+    return mine and beginning and _is_primary(observation)
 
 
 def _order(directive: Directive | None, facts: LocalFacts, epoch: int) -> Directive | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramd.domain.decision import ClusterView, Decision, GrantTo, Hold, LeaseView, Seal, SealAttempt
+from ramd.domain.decision import ClusterView, Decision, GrantTo, LeaseView, Seal, SealAttempt
 from ramd.domain.observation import Heard, Observation, SealReport, ServerRole, ServerState
 from ramd.policy.decide import decide
-from ramd.policy.picture import living, movable, observation, present
+from ramd.policy.picture import living, observation, present
 
 STEPS_MAX = 6
 """Seal, wait, grant, and some to spare; what is not granted by then waits for somebody."""
@@ -67,16 +67,14 @@ def _run(view: ClusterView) -> Decision:
     holder = present(view).node_id
     decision = decide(view)
     for _ in range(STEPS_MAX):
-        match decision.action:
-            case GrantTo():
-                break
-            case Seal(epoch=epoch, attempt=under):
-                sealing = SealAttempt(epoch=epoch, attempt=under, begun_ns=view.now_ns)
-                view = _sealed(replace(view, sealing=sealing), sealing)
-            case Hold() if decision.wake_at_ns is not None and movable(view):
-                view = _later(view, decision.wake_at_ns, without=holder)
-            case _:
-                break
+        if isinstance(decision.action, GrantTo):
+            break
+        if isinstance(decision.action, Seal):
+            under = decision.action
+            sealing = SealAttempt(epoch=under.epoch, attempt=under.attempt, begun_ns=view.now_ns)
+            view = _sealed(replace(view, sealing=sealing), sealing)
+        else:
+            view = _later(view, decision.wake_at_ns or view.now_ns, without=holder)
         decision = decide(view)
     return decision
 

@@ -23,6 +23,9 @@ from ramd.postgres.unfinished import begin, discard, finish, workplace
 
 INITDB_TIMEOUT_MS = 120_000
 LOCALE_OPTIONS = ("--locale", "--lc-", "--no-locale", "--encoding", "-E", "--icu", "--builtin")
+SEGMENT_OPTION = "--wal-segsize"
+SEGMENT_DEFAULT = "--wal-segsize=4"
+"""Megabytes."""
 CLONE_TIMEOUT_MS = 24 * 3600 * 1000
 CLONE_STALL_MS = 600_000
 """The checkpoint that a clone begins with may take minutes without a byte."""
@@ -67,6 +70,7 @@ async def initdb(site: Site) -> None:
             f"--auth-host={options.auth_method}",
             "--data-checksums",
             *default_locale(options.initdb_options),
+            *default_segment(options.initdb_options),
             *options.initdb_options,
         ]
         await must_run(argv, site.account, timeout_ms=INITDB_TIMEOUT_MS)
@@ -90,6 +94,11 @@ def default_locale(chosen: tuple[str, ...]) -> list[str]:
     if any(option.startswith(LOCALE_OPTIONS) for option in chosen):
         return []
     return ["--encoding=UTF8", "--locale=C.UTF-8"]
+
+
+def default_segment(chosen: tuple[str, ...]) -> list[str]:
+    """Small segments of WAL: a promotion copies one before the first write. See docs/adr/0018."""
+    return [] if any(option.startswith(SEGMENT_OPTION) for option in chosen) else [SEGMENT_DEFAULT]
 
 
 async def clone(site: Site, upstream: Upstream) -> None:

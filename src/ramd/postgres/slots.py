@@ -24,6 +24,14 @@ SELECT slot_name, active, restart_lsn IS NOT NULL, coalesce(wal_status, '') = 'l
  WHERE slot_type = 'physical' AND slot_name ~ '^{SLOT_PREFIX}[0-9]+$'
 """
 
+EVICT = """
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+ WHERE slot_name = {name} AND (active_pid IS NULL OR pg_terminate_backend(active_pid, 2000))
+"""
+"""In one statement: the receiver that is turned away is back within a moment."""
+EVICTIONS = 3
+"""How often that is tried at once; it does nothing once the slot is gone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
@@ -43,12 +51,15 @@ class Plan:
 
     drop: tuple[str, ...]
     create: tuple[str, ...]
+    evict: tuple[str, ...] = ()
+    """To be dropped although somebody still streams through them."""
 
 
 def plan(have: Iterable[Slot], wanted: Iterable[str], *, primary: bool) -> Plan:
     """Slots with a name of ours that nobody wants go; so do useless ones, and on a replica those
     left over from its time as primary, which would keep WAL for ever. An active one is in use and
-    stays."""
+    stays, except on a primary one of a node that is no member any more: whose daemon is dead, that
+    server would stream for ever."""
     slots = {slot.name: slot for slot in have}
     names = sorted(set(wanted))
     bad = {
@@ -56,12 +67,11 @@ def plan(have: Iterable[Slot], wanted: Iterable[str], *, primary: bool) -> Plan:
         for slot in slots.values()
         if not slot.active and (slot.lost or (slot.reserved and not primary))
     }
-    drop = sorted(
-        name
-        for name, slot in slots.items()
-        if name in bad or (name not in names and not slot.active)
-    )
-    return Plan(drop=tuple(drop), create=tuple(n for n in names if n not in slots or n in bad))
+    unwanted = {name for name, slot in slots.items() if name not in names}
+    evict = sorted(name for name in unwanted if primary and slots[name].active)
+    drop = sorted({*bad, *(name for name in unwanted if not slots[name].active)})
+    create = tuple(n for n in names if n not in slots or n in bad)
+    return Plan(drop=tuple(drop), create=create, evict=tuple(evict))
 
 
 async def ensure_slots(session: Session, members: Iterable[int], *, me: int, primary: bool) -> None:
@@ -75,6 +85,7 @@ async def ensure_slots(session: Session, members: Iterable[int], *, me: int, pri
     todo = plan(have, wanted, primary=primary)
     reserve = "true" if primary else "false"
     statements = [
+        *(EVICT.format(name=literal(name)) for name in todo.evict * EVICTIONS),
         *(f"SELECT pg_drop_replication_slot({literal(name)})" for name in todo.drop),
         *(
             f"SELECT pg_create_physical_replication_slot({literal(name)}, {reserve})"

@@ -51,13 +51,17 @@ class Started(NamedTuple):
 
 
 class Led(NamedTuple):
-    """`node` has just become leader of `term` by `config`; it has applied up to `applied`."""
+    """`node` has just become leader of `term` by `config`; it has applied up to `applied`.
+
+    `possible`: the newest configuration it knows to be committed, and all after it.
+    """
 
     node: NodeId
     term: Term
     log: Terms
     applied: Index
     config: Config
+    possible: tuple[Config, ...]
     disks: Disks
 
 

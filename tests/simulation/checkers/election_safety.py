@@ -25,8 +25,9 @@ class ElectionSafety(Checker):
         first = self._leaders.setdefault(led.term, led.node)
         if first != led.node:
             raise CheckFailed(f"term {led.term} has two leaders: {first} and {led.node}")
-        if led.node not in all_voters(led.config):
-            raise CheckFailed(f"node {led.node} leads term {led.term}, no voter of {led.config}")
+        # Whoever is left out by a configuration that is not committed yet may have to commit it.
+        if not any(led.node in all_voters(config) for config in led.possible):
+            raise CheckFailed(f"node {led.node} leads term {led.term}, no voter of {led.possible}")
         behind = set()
         for voter in all_voters(led.config):
             disk = led.disks.get(voter)

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from ramd import events, sync_events
+from ramd import events, member_events, switch_events, sync_events
 from ramd.events import Event, LeaseRefused, emit
 
-KINDS = {**vars(events), **vars(sync_events)}.values()
-ALL = [e for e in KINDS if isinstance(e, type) and issubclass(e, Event)]
+ALL = [
+    declared
+    for module in (events, member_events, switch_events, sync_events)
+    for declared in vars(module).values()
+    if isinstance(declared, type) and issubclass(declared, Event)
+    if declared.__module__ == module.__name__
+]
 DECLARED = [e for e in ALL if e is not Event]
 RESERVED = {*vars(logging.makeLogRecord({})), "message", "asctime", "event", "taskName"}
 

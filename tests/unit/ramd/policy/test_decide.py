@@ -11,20 +11,11 @@ from ramd.domain.decision import (
     DropHandover,
     GrantTo,
     Hold,
-    LeaseView,
     Memory,
     Seal,
 )
-from ramd.domain.lsn import LSN_MAX, Lsn
+from ramd.domain.lsn import LSN_MAX
 from ramd.domain.model import ClusterState, DecisionRecord, Reign, Removal, StartMode
-from ramd.domain.observation import (
-    DataKind,
-    Heard,
-    Observation,
-    Position,
-    ServerRole,
-    ServerState,
-)
 from ramd.policy.decide import LOOK_AGAIN_NS, decide
 from ramd.policy.explain import action_text, explain, rule_table
 from ramd.policy.lineage import Kind, standing
@@ -33,39 +24,18 @@ from ramd.policy.picture import movable
 from ramd.policy.rules import RULES
 from ramd.state.apply import grant_refusal
 from ramd.state.commands import GrantPayload
-from tests.unit.ramd.policy.views import MS, NOW_NS, VIEWS, attempts, member, view
+from tests.unit.ramd.policy.views import (
+    LED,
+    MS,
+    NOW_NS,
+    VIEWS,
+    attempts,
+    healthy,
+    member,
+    view,
+)
 
 MANY = settings(max_examples=150)
-REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
-LED = ClusterState(
-    cluster_id="c",
-    members=(member(1), member(2), member(3)),
-    system_id="1",
-    reigns=(REIGN,),
-    timeline_high=1,
-)
-RUNNING = LeaseView(may_move_at_ns=NOW_NS + 3000 * MS)
-
-
-def heard(node_id: int, *, upstream: int | None = None, primary: bool = False) -> Heard:
-    seen = Observation(
-        node_id=node_id,
-        boot=1,
-        taken_ns=0,
-        data=DataKind.CLUSTER,
-        state=ServerState.RUNNING,
-        role=ServerRole.PRIMARY if primary else ServerRole.REPLICA,
-        accepting=True,
-        position=Position(timeline=1, lsn=Lsn(500)),
-        upstream=upstream,
-        epoch_opened=1 if primary else 0,
-    )
-    return Heard(observation=seen, received_ns=NOW_NS)
-
-
-def healthy(**changes: object) -> ClusterView:
-    everyone = {1: heard(1, primary=True), 2: heard(2, upstream=1), 3: heard(3)}
-    return replace(view(LED, heard=everyone, lease=RUNNING), **changes)  # type: ignore[arg-type]
 
 
 # --- rules in which nothing happens ------------------------------------------------------------

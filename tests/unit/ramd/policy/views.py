@@ -58,6 +58,38 @@ def view(state: ClusterState, **changes: Any) -> ClusterView:
     return ClusterView(**(facts | changes))
 
 
+REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
+LED = ClusterState(
+    cluster_id="c",
+    members=(member(1), member(2), member(3)),
+    system_id="1",
+    reigns=(REIGN,),
+    timeline_high=1,
+)
+RUNNING = LeaseView(may_move_at_ns=NOW_NS + 3000 * MS)
+
+
+def heard(node_id: int, *, upstream: int | None = None, primary: bool = False) -> Heard:
+    seen = Observation(
+        node_id=node_id,
+        boot=1,
+        taken_ns=0,
+        data=DataKind.CLUSTER,
+        state=ServerState.RUNNING,
+        role=ServerRole.PRIMARY if primary else ServerRole.REPLICA,
+        accepting=True,
+        position=Position(timeline=1, lsn=Lsn(500)),
+        upstream=upstream,
+        epoch_opened=1 if primary else 0,
+    )
+    return Heard(observation=seen, received_ns=NOW_NS)
+
+
+def healthy(**changes: object) -> ClusterView:
+    everyone = {1: heard(1, primary=True), 2: heard(2, upstream=1), 3: heard(3)}
+    return replace(view(LED, heard=everyone, lease=RUNNING), **changes)  # type: ignore[arg-type]
+
+
 # --- arbitrary ones ----------------------------------------------------------------------------
 
 SMALL = st.integers(0, 5)
@@ -116,6 +148,8 @@ LEASES = st.builds(
     may_move_at_ns=st.none() | TIMES,
     released=st.booleans(),
     release_lsn=st.none() | LSNS,
+    holders=st.lists(SMALL, max_size=3).map(tuple),
+    stands_by=st.booleans(),
 )
 VIEWS = st.builds(
     ClusterView,

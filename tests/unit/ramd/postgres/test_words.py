@@ -164,7 +164,9 @@ def test_the_plan_for_slots() -> None:
     ]
     wanted = [f"ramd_node_{n}" for n in (1, 2, 3, 4)]
     assert plan(have, wanted, primary=True) == Plan(
-        drop=("ramd_node_3", "ramd_node_5"), create=("ramd_node_3", "ramd_node_4")
+        drop=("ramd_node_3", "ramd_node_5"),
+        create=("ramd_node_3", "ramd_node_4"),
+        evict=("ramd_node_6",),
     )
     assert plan(have, wanted, primary=False) == Plan(
         drop=("ramd_node_1", "ramd_node_3", "ramd_node_5"),

@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from ramd.domain.errors import CODES, Refused, Unavailable
+from ramd.domain.errors import CODES, Obstacle, Refused, Unavailable
 from ramd.domain.observation import ServerState
 from ramd.schema.answers import (
     ClusterHealthData,
@@ -54,9 +54,18 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
         "hint": "a",
         "data": None,
         "details": {"field": "num_nodes", "error": "is required"},
+        "obstacles": [],
         "timestamp": "2027-01-15T08:00:00.250Z",
     }
     assert failure_of(Unavailable("later"), now_unix_ms=NOW).details is None
+
+
+def test_an_error_names_all_that_stands_against_it() -> None:
+    one = Obstacle(code="conflict", node_id=2, reason="it sleeps", accepted="one that is awake")
+    failure = failure_of(Refused("no", obstacles=(one,)), now_unix_ms=NOW)
+    assert json.loads(failure.model_dump_json())["obstacles"] == [
+        {"code": "conflict", "node_id": 2, "reason": "it sleeps", "accepted": "one that is awake"}
+    ]
 
 
 @pytest.mark.parametrize("code", CODES)
