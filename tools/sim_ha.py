@@ -90,6 +90,11 @@ def _report(totals: Totals, first: int, failures: int, seconds: float) -> None:
     )
     for name, title in HEADLINES:
         print(f"{totals.tally[name]:>12,} {title}")
+    calm_s = totals.tally["calm ms"] / 1_000 / max(1, totals.tally["runs"])
+    print(
+        f"       {calm_s:5.1f} s until all was well again, on average;"
+        f" {totals.tally['calm over 40 s']} times more than 40 s"
+    )
     for name, count in sorted(totals.tally.items()):
         if name.startswith("fault "):
             print(f"{count:>12,} {name}")

@@ -16,31 +16,22 @@ from ramd.domain.observation import DataKind
 from ramd.state.commands import ChangeSettings, RequestHandover
 from tests.support.ha_host import Host
 from tests.support.ha_net import ALL, GROUP, WAL
-from tests.support.ha_people import drawn_settings, quietly
+from tests.support.ha_people import drawn_settings, order, quietly
 from tests.support.ha_process import Postmaster
-from tests.support.ha_time import Actor
+from tests.support.ha_storm import LONG_S, PAUSE_S, Striker
 from tests.support.ha_wal import Directory, Record
-from tests.support.ha_world import World
-
-PAUSE_S = (0.05, 0.3, 1.0, 3.0)
-LONG_S = (0.3, 1.0, 2.5, 4.0, 7.0, 15.0)
 
 
-class Storm:
+class Storm(Striker):
     """The faults of one run."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.rng = world.rng
-        self.frozen: list[Actor] = []
-        self.foreign: list[Callable[[], None]] = []
-        """Puts directories back."""
 
     async def run(self) -> None:
         """One fault after another, often several at once, for `storm_s` of the plan."""
         world, loop = self.world, asyncio.get_running_loop()
         allowed = sorted(MENU if world.plan.extension else MENU.keys() - NEEDS_EXTENSION)
         menu = self.rng.sample(allowed, self.rng.randint(3, len(allowed)))
+        if self.rng.random() < 0.25:
+            menu = list(HUNT)
         until_s = loop.time() + world.plan.storm_s
         while loop.time() < until_s:
             name = self.rng.choice(menu)
@@ -67,37 +58,6 @@ class Storm:
             host.slow.clear()
             world.boot(node_id)
         world.note("calm")
-
-    # --- whom and how long -------------------------------------------------------------------
-
-    def any_host(self) -> Host:
-        """A host: often the one that matters."""
-        special = self.rng.random()
-        if special < 0.4 and (primary := self.world.primary()) is not None:
-            return primary
-        if special < 0.6 and (coordinator := self.world.coordinator()) is not None:
-            return coordinator
-        return self.world.hosts[self.rng.choice(self.world.plan.founders)]
-
-    def after(self, seconds: tuple[float, ...], action: Callable[[], object]) -> None:
-        delay_s = self.rng.choice(seconds) * self.rng.uniform(0.5, 1.5)
-        asyncio.get_running_loop().call_later(delay_s, action)
-
-    def back_after(self, seconds: tuple[float, ...], host: Host) -> None:
-        """Power it on again."""
-        self.after(seconds, lambda: self.world.boot(host.node_id))
-
-    def freeze(self, actors: list[Actor]) -> None:
-        for actor in actors:
-            actor.freeze()
-        self.frozen += actors
-
-        def thaw() -> None:
-            for actor in actors:
-                if actor.frozen and actor in self.frozen:
-                    actor.thaw()
-
-        self.after(LONG_S, thaw)
 
     # --- servers -----------------------------------------------------------------------------
 
@@ -185,18 +145,49 @@ class Storm:
 
     def ack_and_its_copy_lost(self) -> bool:
         """At an acknowledgement, the primary and one replica that has it are lost together."""
-        world, left = self.world, self.rng.randint(1, 20)
+        left = self.rng.randint(1, 20)
 
-        def strike(server: Postmaster, record: Record) -> None:
+        def enough() -> bool:
             nonlocal left
             left -= 1
+            return left <= 0
+
+        return self._lose_both(enough)
+
+    def set_change_attacked(self) -> bool:
+        """Another number of replicas shall confirm; the server's processes learn it late, all
+        replicas but one are cut off, and what is acknowledged meanwhile is lost at two places."""
+        world, state, primary = self.world, self.world.state(), self.world.primary()
+        if primary is None or primary.server is None or not state.sync.goal.members:
+            return False
+        primary.slow["reload"] = self.rng.choice((1.0, 5.0))
+        self.after(LONG_S, lambda: primary.slow.pop("reload", None))
+        keeper, me = self.rng.choice(state.sync.goal.nodes), primary.node_id
+        cuts = {(me, n, WAL) for n in world.hosts if n not in (me, keeper)}
+        world.network.cuts |= cuts
+        self.after(LONG_S, lambda: world.network.cuts.difference_update(cuts))
+        number = 1 if state.settings.num_sync_standbys > 1 else 2
+        wanted = replace(state.settings, num_sync_standbys=number, enforce_sync_standbys=True)
+        order(world, ChangeSettings(settings=wanted))
+        return self._lose_both(lambda: world.state().sync.generation > state.sync.generation)
+
+    def _lose_both(self, now: Callable[[], bool]) -> bool:
+        """At the next acknowledgement for which `now` says so."""
+        world = self.world
+
+        def strike(server: Postmaster, record: Record) -> None:
             have = [s.receiver.server.host for s in server.senders if s.flushed >= record.end]
-            if left > 0 or not have:
+            if not have or not now():
                 return
             world.on_ack.remove(strike)
-            for host in (server.host, self.rng.choice(have)):
-                host.power_off()
-                self.back_after(LONG_S, host)
+            copy = self.rng.choice(have)
+            server.host.power_off()
+            self.back_after(LONG_S, server.host)
+            if self.rng.random() < 0.3 and len(world.remade) < world.plan.size - 2:
+                self._remade(copy)
+            else:
+                copy.power_off()
+                self.back_after(LONG_S, copy)
 
         world.on_ack.append(strike)
         return True
@@ -229,6 +220,7 @@ class Storm:
             self.back_after(LONG_S, victim)
         elif how == "server":
             victim.crash_server()
+            self.world.flaws[(victim.node_id, "start")] += self.rng.choice((0, 0, 2, 5))
         else:
             self._kill(victim)
 
@@ -290,24 +282,30 @@ class Storm:
 
     # --- data and people ---------------------------------------------------------------------
 
-    def replica_disk_lost(self) -> bool:
-        """Only of one that is not needed: the others stream, and the record says so."""
+    def disk_lost(self) -> bool:
+        """While all is well: the others stream, and the record says so. Now and then the
+        primary's."""
         world = self.world
         if world.settled() or world.plan.size - len(world.remade) < 2:
             return False
         host = self.any_host()
-        if host is world.primary() or host.server is None or host.node_id in world.remade:
+        spared = host is world.primary() and self.rng.random() < 0.7
+        if spared or host.server is None or host.node_id in world.remade:
             return False
-        host.crash_server()
+        self._remade(host)
+        return True
+
+    def _remade(self, host: Host) -> None:
+        """Its directory is gone, or somebody restores another node's in its place."""
+        world = self.world
+        if host.server is not None:
+            host.crash_server()
         host.kill_remains()
         world.remade.add(host.node_id)
-        if self.rng.random() < 0.7:
-            host.disk = Directory()
-        else:  # somebody restores a copy of another node's directory
-            source = self.rng.choice([h for h in world.hosts.values() if h is not host])
-            if source.disk.kind is DataKind.CLUSTER:
-                host.disk = replace(source.disk.copy_of(), tie=world.new_tie())
-        return True
+        host.disk = Directory()
+        source = self.rng.choice([h for h in world.hosts.values() if h is not host])
+        if self.rng.random() < 0.4 and source.disk.kind is DataKind.CLUSTER:
+            host.disk = replace(source.disk.copy_of(), tie=world.new_tie())
 
     def foreign_directory(self) -> bool:
         """Somebody puts something else in the place of a replica's directory."""
@@ -363,6 +361,7 @@ MENU: dict[str, Callable[[Storm], bool]] = {
         "daemon_killed_at_a_step",
         "server_crash_at_an_ack",
         "ack_and_its_copy_lost",
+        "set_change_attacked",
         "struck_at_an_entry",
         "foreign_directory",
         "daemon_frozen",
@@ -372,12 +371,14 @@ MENU: dict[str, Callable[[Storm], bool]] = {
         "coordinator_moves",
         "partition",
         "slow_link",
-        "replica_disk_lost",
+        "disk_lost",
         "handover",
         "settings",
     )
 }
 """Everything that can go wrong."""
+HUNT = ("set_change_attacked", "set_change_attacked", "ack_and_its_copy_lost", "host_lost")
+"""The menu of a seed that goes for acknowledged commits alone."""
 NEEDS_EXTENSION = {
     "daemon_killed",
     "daemon_killed_at_a_step",
