@@ -15,6 +15,8 @@ from tests.simulation_ha.stories import FAILOVER_S, acked, formed, led_by
 from tests.support.ha_host import STUCK, Host
 from tests.support.ha_net import GROUP, WAL
 from tests.support.ha_people import order
+from tests.support.ha_process import Postmaster
+from tests.support.ha_wal import Record
 from tests.support.ha_world import World
 
 # --- timelines, crashes, seals ---------------------------------------------------------------
@@ -34,6 +36,31 @@ async def two_in_a_second(world: World) -> None:
     world.boot(1)
     world.boot(second.node_id)
     await world.until(lambda: not world.settled(), 60)
+
+
+async def behind_a_fork(world: World) -> None:
+    """Node 5 is elected with the beginning of a record, which node 2 has as well; it acknowledges a
+    write in the place of that record and is lost. Node 2 has not received it."""
+    world.sizes = (120,)
+    await formed(world, sync=False)
+
+    def half_a_record(host: Host, name: str) -> None:
+        if name == "sealed_position":
+            host.disk.torn = {2: 400, 5: 500}.get(host.node_id, 0)
+
+    def strike(server: Postmaster, _record: Record) -> None:
+        if server.host.node_id == 5:
+            world.on_ack.clear()
+            server.host.crash_server()
+
+    world.on_call.append(half_a_record)
+    world.on_ack.append(strike)
+    for node_id in (2, 3, 4):
+        world.network.cut(5, node_id, WAL)
+    world.hosts[1].power_off()
+    await world.until(lambda: world.state().epoch >= 3, FAILOVER_S, "a second failover")
+    await world.until(lambda: world.tally["promotions"] >= 2, FAILOVER_S, "a promotion")
+    await world.pass_s(1.0)
 
 
 async def orphans(world: World) -> None:

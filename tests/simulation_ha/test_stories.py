@@ -50,6 +50,12 @@ CASES = (
         breaks="S6: timeline 2",
         plan={"size": 5, "settings": ASYNC},
     ),
+    Case(
+        story=lives.behind_a_fork,
+        without=without.forks,
+        breaks="S4",
+        plan={"size": 5, "settings": ASYNC},
+    ),
     Case(story=stories.nobody_streams_yet, without=without.proven_start, breaks="S5", plan=FIVE),
     Case(story=stories.unreplayed, without=without.replayed, breaks="S4", plan=FIVE),
     Case(

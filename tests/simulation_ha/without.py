@@ -100,6 +100,11 @@ def lineage(patch: pytest.MonkeyPatch, _world: World) -> None:
     patch.setattr(syncset, "void", lambda *_: "")
 
 
+def forks(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """Positions on the line are compared as numbers, whatever their timelines."""
+    patch.setattr(candidates, "reach", lambda reigns, position, others=(): position.lsn)
+
+
 def dead_sessions(_patch: pytest.MonkeyPatch, world: World) -> None:
     """H1: the epoch is given back although sessions of the dead server live."""
     world.kills_remains = False
