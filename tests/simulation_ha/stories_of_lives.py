@@ -63,6 +63,29 @@ async def behind_a_fork(world: World) -> None:
     await world.pass_s(1.0)
 
 
+async def behind_an_unrecorded_fork(world: World) -> None:
+    """As before; and node 5 cannot tell the group where its timeline begins before it is lost."""
+
+    def cut_off(host: Host, name: str) -> None:
+        if (host.node_id, name) == (5, "promote"):
+            world.on_call.remove(cut_off)
+            for node_id in (2, 3, 4):
+                world.network.cut(5, node_id, GROUP)
+
+    def back() -> None:
+        world.network.heal()
+        world.boot(5)
+
+    def killed(server: Postmaster, _record: Record) -> None:
+        if server.host.node_id == 5 and server.host.daemon is not None:
+            server.host.daemon.kill()
+            asyncio.get_running_loop().call_later(0.3, back)
+
+    world.on_call.append(cut_off)
+    world.on_ack.append(killed)
+    await behind_a_fork(world)
+
+
 async def orphans(world: World) -> None:
     """H1: the server dies in the middle of a commit whose session goes on and answers."""
     primary = await formed(world, sync=False)

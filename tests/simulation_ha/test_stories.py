@@ -56,6 +56,12 @@ CASES = (
         breaks="S4",
         plan={"size": 5, "settings": ASYNC},
     ),
+    Case(
+        story=lives.behind_an_unrecorded_fork,
+        without=without.forks,
+        breaks="S4",
+        plan={"size": 5, "settings": ASYNC},
+    ),
     Case(story=stories.nobody_streams_yet, without=without.proven_start, breaks="S5", plan=FIVE),
     Case(story=stories.unreplayed, without=without.replayed, breaks="S4", plan=FIVE),
     Case(

@@ -68,6 +68,9 @@ def sealed_reports(view: ClusterView) -> dict[int, SealReport]:
     found = ((m.node_id, _sealed(view, living(view, m.node_id))) for m in view.state.members)
     reports = {node_id: report for node_id, report in found if report is not None}
     everybody = [report.position for report in reports.values()]
+    lease = view.lease
+    if lease.release_lsn is not None and lease.release_timeline is not None:
+        everybody.append(Position(timeline=lease.release_timeline, lsn=lease.release_lsn))
 
     def comparable(position: Position) -> Position:
         return replace(position, lsn=reach(view.state.reigns, position, everybody))
