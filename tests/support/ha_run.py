@@ -49,7 +49,7 @@ def drawn(seed: int, storm_s: float | None = None) -> Plan:
         settings=Settings(startup_grace_ms=rng.choice((1_000, 6_000))),
         extension=rng.random() < 0.93,
         storm_s=length if storm_s is None else storm_s,
-        nofailover=tuple(n for n in range(1, size + 1) if rng.random() < 0.1),
+        nofailover=(rng.randint(1, size),) if rng.random() < 0.25 else (),
     )
 
 
