@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-consensus soak sim mutants fuzz pins clean sim-ha
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak sim mutants fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -59,10 +59,13 @@ servers: setup ## more major versions of PostgreSQL and their headers, where the
 	@tools/server_headers.sh
 
 bench: setup ## measure outages, the promote floor, and what idle daemons cost
-	$(BIN)/python -m bench.failover
+	$(BIN)/python -m bench.failover --stacks ramd --faults server-crash,node-killed,switchover
 	$(BIN)/python -m bench.fence --runs 5 --host-runs 1
 	$(BIN)/python -m bench.cost
 	$(BIN)/python -m bench.idle
+
+bench-failover: setup ## RAMD beside Patroni (installed into .cache; etcd-server too if root), hours
+	$(BIN)/python -m bench.failover
 
 bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root), in one run
 	$(BIN)/python -m bench.consensus

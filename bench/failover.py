@@ -1,229 +1,250 @@
-"""How long writing stops when the primary is lost, measured by clients that know no daemon.
+"""How long writing stops when a primary is lost or moved: RAMD beside Patroni, in one run.
 
-One cluster, two faults by turns: the primary's postmaster is killed (server crash); the primary's
-daemon, postmaster and backends are killed at once (node lost), and its daemon is started again once
-writing goes on. Before each fault the servers themselves show one primary and every other node
-streaming. PostgreSQL's own promotion, without any daemon, is measured in the same run: the floor.
-Exit status 1 if writing did not resume or a node did not rejoin in time.
+Four stacks by turns, each alone on the machine while its faults are done: formed, harmed, removed,
+then the next one; who begins changes from round to round. PostgreSQL's own promotion, without any
+manager, is measured before and after: the floor. Figures come from clients that know no manager.
+Exit status 1 if a round did not heal in time. See bench/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import random
+import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from bench.figures import Series, load_average, machine, save, table
+from bench.consensus.groups import GroupError
+from bench.consensus.setup import SetupError, etcd_version, find_etcd
+from bench.failover_report import OURS, Facts, Report
+from bench.failover_rounds import (
+    AGENT,
+    CRASH,
+    FAULTS,
+    FIRST_ROWS,
+    FROZEN,
+    KILLED,
+    SWITCH,
+    Sample,
+    Terms,
+    Visit,
+)
+from bench.failover_stacks import (
+    PATRONI,
+    STACKS,
+    SYNCHRONOUS,
+    Stack,
+    make_stack,
+    ramd_knows_synchronous,
+    settings_of,
+)
+from bench.figures import RESULTS, save
 from bench.floor import promote_floor
-from bench.outside import at_rest
-from ramd.config.load import load
-from tools.local_cluster import ClusterError, LocalCluster, wait_until
-from tools.writers import Outage, Writers, create_table, present
+from bench.peers.patroni_conf import Programs
+from bench.peers.setup import install_patroni, patroni_version
+from ramd.postgres.binaries import find_postgres
+from tools.local_cluster import ClusterError, wait_until
+from tools.writers import PATIENT, PROMPT, Writers, create_table
 
-NODES = (1, 2, 3)
-SERVER_CRASH = "server crash"
-NODE_LOST = "node lost"
-FAULTS = (SERVER_CRASH, NODE_LOST)
-DEADLINE_S = 90.0
-FLOWING_ROWS = 20
-DYING_S = 0.2
-"""Backends of a killed postmaster may acknowledge a little longer."""
-
-
-@dataclass(slots=True)
-class Fault:
-    """All rounds of one kind."""
-
-    outage_ms: list[float] = field(default_factory=list)
-    rejoin_s: list[float] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
-
-    def figures(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "outage_ms": Series.of(self.outage_ms).figures(),
-            "rejoin_s": Series.of(self.rejoin_s).figures(1),
-            "rows_lost": sum(self.lost),
-            "runs_with_rows_lost": sum(lost > 0 for lost in self.lost),
-        }
+FLOOR_S: Final = 5.0
+"""About what one run of the floor takes."""
+FORM_S: Final = {True: 10.0, False: 40.0}
+ROUND_S: Final = {
+    True: {CRASH: 8.0, KILLED: 12.0, FROZEN: 10.0, AGENT: 10.0, SWITCH: 7.0},
+    False: {CRASH: 20.0, KILLED: 50.0, FROZEN: 30.0, AGENT: 30.0, SWITCH: 20.0},
+}
+"""About what a round takes, RAMD's (True) and others', without the time of being frozen."""
 
 
-@dataclass(slots=True)
-class Report:
-    """Everything one run has measured."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one run does."""
 
-    floor_ms: list[float] = field(default_factory=list)
-    create_s: float = 0.0
-    lease_ms: int = 0
-    faults: dict[str, Fault] = field(default_factory=lambda: {name: Fault() for name in FAULTS})
-    coordinator_there: int = 0
-    """Rounds in which the primary's node also coordinated: losing it costs an election too."""
-    load: list[list[float]] = field(default_factory=lambda: [load_average()])
+    stacks: tuple[str, ...]
+    faults: tuple[str, ...]
+    rounds: int
+    terms: Terms
+    floor_runs: int
+    seed: int
+    logs: Path
+    keep_logs: bool
+    """Also of visits in which everything healed."""
 
-    def ratio(self, name: str) -> float:
-        """Median outage over median floor; without the lease where that has to run out first."""
-        waited_ms = self.lease_ms if name == NODE_LOST else 0
-        outage_ms = Series.of(self.faults[name].outage_ms).median - waited_ms
-        return outage_ms / Series.of(self.floor_ms).median
-
-    def figures(self) -> dict[str, object]:
-        """The line that machines read."""
-        return {
-            "promote_floor_ms": Series.of(self.floor_ms).figures(),
-            "create_s": round(self.create_s, 1),
-            "lease_ms": self.lease_ms,
-            **{
-                name.replace(" ", "_"): fault.figures() | {"ratio": round(self.ratio(name), 2)}
-                for name, fault in self.faults.items()
-            },
-            "coordinator_on_the_primary": self.coordinator_there,
-            "load": self.load,
-            "machine": machine(),
-        }
-
-    def markdown(self) -> str:
-        """The page that is kept."""
-        heads = ("", "n", "median ms", "p90 ms", "max ms", "over floor", "rejoin s", "rows lost")
-        floor = Series.of(self.floor_ms)
-        rows = [["promote floor", *_cells(floor), "1.0", "", ""]]
-        for name, fault in self.faults.items():
-            rejoin = Series.of(fault.rejoin_s)
-            shown = f"{rejoin.median:.1f} (max {rejoin.highest:.1f})"
-            ratio = f"{self.ratio(name):.1f}"
-            outage = _cells(Series.of(fault.outage_ms))
-            rows.append([name, *outage, ratio, shown, str(sum(fault.lost))])
-        return (
-            f"# Failover\n\n{table(heads, rows)}\nCreate {self.create_s:.1f} s, lease"
-            f" {self.lease_ms} ms, which a lost node's has to run out first: it is taken off before"
-            f" the comparison with the floor. {machine()}; load {self.load[0]} before,"
-            f" {self.load[-1]} after. Replication is asynchronous.\n"
-        )
+    def seconds(self) -> float:
+        """About how long it takes."""
+        held = {FROZEN: self.terms.node_s, AGENT: self.terms.agent_s}
+        one = 0.0
+        for stack in self.stacks:
+            ours = stack in OURS
+            one += FORM_S[ours] + sum(ROUND_S[ours][f] + held.get(f, 0.0) for f in self.faults)
+        return self.rounds * one + self.floor_runs * FLOOR_S
 
 
-def _cells(series: Series) -> list[str]:
-    figures = (len(series.values), series.median, series.p90, series.highest)
-    return [f"{figure:.0f}" for figure in figures]
+def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of names with commas between them; dashes stand for blanks, case does not count."""
+    by_key = {name.lower().replace(" ", "-"): name for name in known}
+
+    def parse(text: str) -> tuple[str, ...]:
+        wanted = text.lower().split(",")
+        unknown = [one for one in wanted if one not in by_key]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(by_key)}")
+        return tuple(by_key[one] for one in wanted)
+
+    return parse
 
 
-class Trial:
-    """The cluster, its clients, and what the rounds did to it."""
-
-    def __init__(self, cluster: LocalCluster, report: Report) -> None:
-        self.cluster = cluster
-        self.report = report
-        self.dsns = {node: cluster.dsn(node) for node in NODES}
-        self._missing = 0
-
-    def create(self) -> None:
-        """From the request to its answer, with every replica streaming."""
-        self.cluster.start()
-        begun_s = time.monotonic()
-        self.cluster.create(len(NODES))
-        self.report.create_s = time.monotonic() - begun_s
-        create_table(self.dsns)
-        self.report.lease_ms = load(self.cluster.places.conf(1), {}).primary_lease_ttl_ms
-
-    def round(self, name: str, writers: Writers) -> None:
-        """One fault from rest to rest. Raises ClusterError, TimeoutError."""
-        at_rest(self.dsns, DEADLINE_S)
-        self.cluster.wait_healthy(DEADLINE_S)
-        primary, coordinator = _heads(self.cluster)
-        self.report.coordinator_there += primary == coordinator
-        begun_s = time.monotonic()
-        if name == NODE_LOST:
-            self.cluster.kill_node(primary)
-        else:
-            self.cluster.kill_server(primary)
-        wait_until(f"writes after {name}", lambda: _flow(writers, begun_s), DEADLINE_S)
-        back_s = begun_s
-        if name == NODE_LOST:
-            back_s = time.monotonic()
-            self.cluster.spawn(primary)
-        searched_s = time.monotonic()
-        rested_s = searched_s + at_rest(self.dsns, DEADLINE_S)
-        self._note(name, writers.outage(begun_s), rested_s - back_s, writers)
-
-    def _note(self, name: str, outage: Outage, rejoin_s: float, writers: Writers) -> None:
-        fault = self.report.faults[name]
-        fault.outage_ms.append(outage.seconds * 1000)
-        fault.rejoin_s.append(rejoin_s)
-        acknowledged = {ack.row for ack in list(writers.recorded.acks)}
-        _, rows = present(self.dsns)
-        missing = len(acknowledged - rows)
-        fault.lost.append(missing - self._missing)
-        self._missing = missing
-        self.report.load.append(load_average())
-        print(
-            f"{name:12s} node {outage.before} → {outage.after}: {fault.outage_ms[-1]:6.0f} ms"
-            f" without writes, rejoined after {fault.rejoin_s[-1]:5.1f} s,"
-            f" {fault.lost[-1]} rows lost, load {self.report.load[-1][0]}",
-            flush=True,
-        )
-
-
-def _heads(cluster: LocalCluster) -> tuple[int, int | None]:
-    """(primary, coordinator)."""
-    status = cluster.status()
-    if status is None or not status["primary_node_id"]:
-        raise ClusterError("no primary before the fault")
-    return int(status["primary_node_id"]), status["leader_node_id"]
-
-
-def _flow(writers: Writers, begun_s: float) -> bool:
-    """Writing goes on, by commits that no dying backend made."""
-    recent = [ack for ack in writers.recorded.acks[-FLOWING_ROWS:] if ack.at_s > begun_s + DYING_S]
-    return len(recent) == FLOWING_ROWS
-
-
-def measure(runs: int, floor_runs: int) -> Report:
-    """The whole benchmark; half of the floor before the cluster, half after it."""
-    report = Report()
-    report.floor_ms += promote_floor((floor_runs + 1) // 2)
-    cluster = LocalCluster()
-    try:
-        trial = Trial(cluster, report)
-        trial.create()
-        with Writers(trial.dsns) as writers:
-            for _ in range(runs):
-                for name in FAULTS:
-                    trial.round(name, writers)
-    finally:
-        cluster.close()
-    report.floor_ms += promote_floor(floor_runs // 2)
-    return report
-
-
-def show(report: Report) -> None:
-    """For people, and the last line for machines."""
-    print(f"promote floor: {Series.of(report.floor_ms).text('ms')}")
-    for name, fault in report.faults.items():
-        after = " after the lease" if name == NODE_LOST else ""
-        ratio = f"{report.ratio(name):.1f} x floor{after}"
-        print(f"{name}: {Series.of(fault.outage_ms).text('ms')}, {ratio}")
-        print(f"  rejoined: {Series.of(fault.rejoin_s).text('s', 1)}")
-    print(f"create: {report.create_s:.1f} s, lease: {report.lease_ms} ms")
-    print(json.dumps(report.figures()))
-
-
-def main() -> int:
+def parse(argv: list[str] | None = None) -> Plan:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=10, help="of each fault")
+    parser.add_argument("--stacks", type=names_of(STACKS), default=STACKS)
+    parser.add_argument("--faults", type=names_of(FAULTS), default=FAULTS)
+    parser.add_argument("--rounds", type=int, default=10, help="of each fault of each stack")
+    parser.add_argument("--freeze-s", type=float, default=60.0, help="of a whole node")
+    parser.add_argument("--agent-freeze-s", type=float, default=90.0, help="of an agent alone")
+    parser.add_argument("--synchronous", action="store_true", help="commits wait for a replica")
     parser.add_argument("--floor-runs", type=int, default=6)
-    parser.add_argument("--save", action="store_true", help="keep a table in bench/results")
-    arguments = parser.parse_args()
-    if arguments.runs < 1 or arguments.floor_runs < 2:
-        parser.error("at least one run of each fault and two of the floor")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--keep-logs", action="store_true", help="in bench/results")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: the figures say nothing")
+    chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.rounds, chosen.freeze_s, chosen.agent_freeze_s = 1, 8.0, 8.0
+        chosen.floor_runs = min(chosen.floor_runs, 2)
+    if chosen.rounds < 1 or chosen.floor_runs < 0:
+        parser.error("at least one round, and not fewer than no run of the floor")
+    if chosen.synchronous and set(chosen.stacks) & set(OURS) and not ramd_knows_synchronous():
+        parser.error(f"this RAMD does not act on {SYNCHRONOUS}")
+    return Plan(
+        stacks=chosen.stacks,
+        faults=chosen.faults,
+        rounds=chosen.rounds,
+        terms=Terms(
+            node_s=chosen.freeze_s,
+            agent_s=chosen.agent_freeze_s,
+            synchronous=chosen.synchronous,
+        ),
+        floor_runs=chosen.floor_runs,
+        seed=chosen.seed,
+        logs=RESULTS / f"failover-logs-{time.time():.0f}",
+        keep_logs=chosen.keep_logs,
+    )
+
+
+def prepare(plan: Plan) -> tuple[Programs | None, dict[str, str]]:
+    """See to the peers' programs, if any is to be measured; with versions. Raises SetupError."""
+    versions = {"PostgreSQL": find_postgres(None).version}
+    if not any(name.startswith(PATRONI) for name in plan.stacks):
+        return None, versions
+    programs = Programs(etcd=find_etcd(), patroni=install_patroni())
+    versions |= {"Patroni": patroni_version(programs.patroni), "etcd": etcd_version(programs.etcd)}
+    return programs, versions
+
+
+def visit(plan: Plan, number: int, stack: Stack, report: Report) -> None:
+    """One round of every fault; a fault that does not heal ends the visit and is reported."""
+    rng = random.Random(f"{plan.seed} {number}")  # the same order and pauses for every stack
+    faults = rng.sample(plan.faults, len(plan.faults))
+    fault = "forming"
+    guest = Visit(stack=stack, terms=plan.terms, rng=rng)
+    logs = plan.logs / f"{number}-{stack.name.replace(' ', '-').lower()}"
     try:
-        report = measure(arguments.runs, arguments.floor_runs)
-    except (ClusterError, TimeoutError) as error:
+        begun_s = time.monotonic()
+        stack.start()
+        facts = report.facts.setdefault(stack.name, Facts())
+        facts.formed_s.append(round(time.monotonic() - begun_s, 1))
+        facts.timing = stack.about()
+        primary = create_table(stack.dsns)
+        guest.ready()
+        facts.settings = settings_of(stack.dsns[primary])
+        with Writers(stack.dsns, (PROMPT, PATIENT)) as writers:
+            wait_until("first writes", lambda: writers.acked() > FIRST_ROWS, 60)
+            for fault in faults:
+                sample = guest.round(fault, number, writers)
+                report.samples.append(sample)
+                print(line(sample), flush=True)
+    except (ClusterError, GroupError, TimeoutError) as error:
+        failed = Sample(stack=stack.name, fault=fault, number=number, failed=str(error))
+        report.samples.append(failed)
+        stack.keep_logs(logs)
+        print(f"{stack.name:16s} {fault:13s} FAILED: {error}; logs in {logs}", flush=True)
+    finally:
+        if plan.keep_logs:
+            stack.keep_logs(logs)
+
+
+def line(one: Sample) -> str:
+    """What is printed after a round."""
+    return (
+        f"{one.stack:16s} {one.fault:13s} {one.before} → {one.after}: {one.outage_ms:7.0f} ms"
+        f" without writes, {one.lost} rows lost, {one.late_acks} late, two acknowledging for"
+        f" {one.overlap_s:.1f} s, rejoined after {one.rejoin_s:.1f} s, load {one.load}"
+    )
+
+
+def measure(plan: Plan, programs: Programs | None, report: Report) -> None:
+    """The whole run; half of the floor before the stacks, half after them."""
+    if plan.floor_runs:
+        report.floor_ms += promote_floor((plan.floor_runs + 1) // 2)
+    for number in range(plan.rounds):
+        turn = number % len(plan.stacks)
+        for name in (*plan.stacks[turn:], *plan.stacks[:turn]):
+            stack = make_stack(name, programs, synchronous=plan.terms.synchronous)
+            try:
+                visit(plan, number, stack, report)
+            finally:
+                undisturbed(stack.close)
+    if plan.floor_runs > 1:
+        report.floor_ms += promote_floor(plan.floor_runs // 2)
+
+
+def undisturbed(close: Callable[[], None]) -> None:
+    """A second Ctrl-C must not leave half of the processes behind: it is heard afterwards."""
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda one, _: heard.append(one)) for number in numbers]
+    try:
+        close()
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])
+
+
+def same_code_everywhere() -> None:
+    """A daemon that another one starts works in another directory, where a relative path would
+    lead to the code of whatever is installed."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    found = [str(Path(entry).resolve()) for entry in entries if entry]
+    if found:
+        os.environ["PYTHONPATH"] = os.pathsep.join(found)
+
+
+def main(argv: list[str] | None = None) -> int:
+    plan = parse(argv)
+    same_code_everywhere()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: ended by SIGTERM"))
+    try:
+        programs, versions = prepare(plan)
+    except SetupError as error:
         print(f"FAILED: {error}")
         return 1
-    show(report)
-    if arguments.save:
-        print(f"kept in {save('failover', report.markdown())}")
-    return 0
+    report = Report(terms=plan.terms, versions=versions)
+    print(f"seed {plan.seed}; this takes about {plan.seconds() / 60:.0f} minutes", flush=True)
+    try:
+        measure(plan, programs, report)
+    finally:  # what was measured before Ctrl-C is kept, too
+        if report.samples:
+            text = report.text()
+            path = save("failover-synchronous" if plan.terms.synchronous else "failover", text)
+            path.with_suffix(".json").write_text(report.json())
+            print(f"{text}\nkept in {path} and {path.with_suffix('.json').name}")
+    return 1 if report.failures() else 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ import psycopg
 
 POLL_S = 0.1
 REST_S = 2.0
+WAITED_FOR = (
+    "SELECT count(*) FROM pg_stat_replication"
+    " WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')"
+)
 STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 
 
@@ -31,6 +35,19 @@ def picture(dsns: dict[int, str]) -> tuple[list[int], list[int], int]:
             (replicas if row[0] else primaries).append(node)
             streams = max(streams, 0 if row[0] else int(row[1]))
     return primaries, replicas, streams
+
+
+def commits_wait(dsns: dict[int, str]) -> bool:
+    """On a primary, commits wait for a replica that streams."""
+    for dsn in dsns.values():
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(f"{dsn} connect_timeout=2", autocommit=True) as connection,
+        ):
+            row = connection.execute(f"SELECT NOT pg_is_in_recovery(), ({WAITED_FOR})").fetchone()
+            if row is not None and row[0] and row[1]:
+                return True
+    return False
 
 
 def complete(dsns: dict[int, str]) -> bool:

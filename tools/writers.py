@@ -52,11 +52,26 @@ class Recorded:
     rows: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
-class Writers:
-    """Background writers on every host. Context manager; `create_table` first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How one writer works: seconds between commits, between tries, and until it gives up."""
 
-    def __init__(self, dsns: dict[int, str]) -> None:
+    interval_s: float = INTERVAL_S
+    retry_s: float = RETRY_S
+    statement_timeout_s: float | None = STATEMENT_TIMEOUT_S
+
+
+PROMPT = Pace()
+PATIENT = Pace(interval_s=0.02, retry_s=0.05, statement_timeout_s=None)
+"""Waits for its answer however long its host is frozen, so it sees what a thawed one says."""
+
+
+class Writers:
+    """Background writers on every host, one of each pace. Context manager; `create_table` first."""
+
+    def __init__(self, dsns: dict[int, str], paces: tuple[Pace, ...] = (PROMPT,)) -> None:
         self.dsns = dsns
+        self._paces = paces
         self.recorded = Recorded()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="writers", daemon=True)
@@ -98,13 +113,17 @@ class Writers:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        tasks = [asyncio.create_task(self._write(node, dsn)) for node, dsn in self.dsns.items()]
+        tasks = [
+            asyncio.create_task(self._write(node, dsn, pace))
+            for node, dsn in self.dsns.items()
+            for pace in self._paces
+        ]
         await asyncio.to_thread(self._stop.wait)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _write(self, node: int, dsn: str) -> None:
+    async def _write(self, node: int, dsn: str, pace: Pace) -> None:
         connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         try:
             while True:
@@ -112,15 +131,16 @@ class Writers:
                     if connection is None:
                         connection = await connect(dsn)
                     row = next(self.recorded.rows)
-                    await run(connection, f"INSERT INTO {TABLE}(row, node) VALUES ({row}, {node})")
+                    insert = f"INSERT INTO {TABLE}(row, node) VALUES ({row}, {node})"
+                    await run(connection, insert, pace.statement_timeout_s)
                     self.recorded.acks.append(Ack(at_s=time.monotonic(), node=node, row=row))
-                    await asyncio.sleep(INTERVAL_S)
+                    await asyncio.sleep(pace.interval_s)
                 except psycopg.errors.ReadOnlySqlTransaction:
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(pace.retry_s)
                 except (psycopg.Error, OSError, TimeoutError):
                     hang_up(connection)
                     connection = None
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(pace.retry_s)
         finally:
             hang_up(connection)
 
@@ -134,10 +154,11 @@ async def connect(dsn: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
 async def run(
     connection: psycopg.AsyncConnection[tuple[object, ...]],
     statement: str,
-    timeout_s: float = STATEMENT_TIMEOUT_S,
+    timeout_s: float | None = STATEMENT_TIMEOUT_S,
 ) -> psycopg.AsyncCursor[tuple[object, ...]]:
-    """Execute within `timeout_s`. A cancelled psycopg call would wait for a server that may be
-    frozen, so on timeout the socket is shut and the call fails by itself."""
+    """Execute within `timeout_s`; None: however long it takes. A cancelled psycopg call would wait
+    for a server that may be frozen, so on timeout the socket is shut and the call fails by
+    itself."""
     task = asyncio.ensure_future(connection.execute(statement.encode()))
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)

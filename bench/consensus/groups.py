@@ -42,7 +42,8 @@ class GroupOptions:
     """What both kinds are started with. `directory` is made."""
 
     directory: Path
-    files: Files
+    files: Files | None
+    """None: without TLS, which only etcd's members do here."""
     heartbeat_ms: int
     election_ms: int
     loop: str = "asyncio"
@@ -171,6 +172,12 @@ class Group(ABC):
         return "".join(f"\n--- member {m}\n{t}" for m, t in zip(MEMBERS, tails, strict=True))
 
 
+def certified(options: GroupOptions) -> Files:
+    """The certificates; a group without them is never asked by this bench's clients."""
+    assert options.files is not None
+    return options.files
+
+
 def agreed(standings: list[Standing]) -> int | None:
     """The place in the list of the leader that all name, once all have applied what it had."""
     leaders = {standing.leader for standing in standings}
@@ -188,7 +195,7 @@ class PgraftGroup(Group):
     name = "pgraft"
 
     def command(self, member: int) -> list[str]:
-        directory, files = self.options.directory, self.options.files
+        directory, files = self.options.directory, certified(self.options)
         options = MemberOptions(
             node=member,
             founders=tuple(f"127.0.0.1:{port}" for port in self.peer_ports.values()),
@@ -207,7 +214,7 @@ class PgraftGroup(Group):
         return [sys.executable, "-m", "bench.consensus.member", str(path)]
 
     def connect(self, member: int) -> Client:
-        return PgraftClient(self.client_ports[member], self.options.files)
+        return PgraftClient(self.client_ports[member], certified(self.options))
 
 
 class EtcdGroup(Group):
@@ -221,9 +228,10 @@ class EtcdGroup(Group):
 
     def command(self, member: int) -> list[str]:
         files = self.options.files
-        peer = f"https://127.0.0.1:{self.peer_ports[member]}"
-        client = f"https://127.0.0.1:{self.client_ports[member]}"
-        everybody = (f"m{m}=https://127.0.0.1:{port}" for m, port in self.peer_ports.items())
+        host = "http://127.0.0.1" if files is None else "https://127.0.0.1"
+        peer = f"{host}:{self.peer_ports[member]}"
+        client = f"{host}:{self.client_ports[member]}"
+        everybody = (f"m{m}={host}:{port}" for m, port in self.peer_ports.items())
         options = {
             "name": f"m{member}",
             "data-dir": str(self.options.directory / f"member{member}"),
@@ -238,7 +246,8 @@ class EtcdGroup(Group):
             "logger": "zap",
             "log-level": "error",
         }
-        for prefix in ("", "peer-"):
+        for prefix in ("", "peer-") if files is not None else ():
+            assert files is not None
             options |= {
                 f"{prefix}cert-file": str(files.cert),
                 f"{prefix}key-file": str(files.key),
@@ -248,4 +257,4 @@ class EtcdGroup(Group):
         return [self._etcd, *(f"--{name}={value}" for name, value in options.items())]
 
     def connect(self, member: int) -> Client:
-        return EtcdClient(self.client_ports[member], self.options.files)
+        return EtcdClient(self.client_ports[member], certified(self.options))

@@ -37,7 +37,7 @@ class Files:
 def prepare() -> str:
     """See to etcd and the packages; returns the path of etcd. Raises SetupError."""
     _packages()
-    return _etcd()
+    return find_etcd()
 
 
 def package(name: str) -> Any:
@@ -47,8 +47,13 @@ def package(name: str) -> Any:
 
 def versions(etcd: str) -> dict[str, str]:
     """Of what is compared, and of the client's library."""
+    return {"etcd": etcd_version(etcd), "grpcio": package("grpc").__version__}
+
+
+def etcd_version(etcd: str) -> str:
+    """`3.4.23`."""
     said = subprocess.run([etcd, "--version"], capture_output=True, text=True, check=True).stdout
-    return {"etcd": said.splitlines()[0].split()[-1], "grpcio": package("grpc").__version__}
+    return said.splitlines()[0].split()[-1]
 
 
 def make_certificates(directory: Path) -> Files:
@@ -70,8 +75,8 @@ def _packages() -> None:
     marker = CACHE / "complete"
     if not marker.exists():
         # Its own environment: nothing of it is ever seen by the project or its members.
-        _run([sys.executable, "-m", "venv", "--clear", str(CACHE)])
-        _run([str(python), "-m", "pip", "-q", "install", *PACKAGES])
+        run([sys.executable, "-m", "venv", "--clear", str(CACHE)])
+        run([str(python), "-m", "pip", "-q", "install", *PACKAGES])
         marker.touch()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site.addsitedir(str(CACHE / "lib" / version / "site-packages"))
@@ -82,18 +87,20 @@ def _packages() -> None:
             raise SetupError(f"remove {CACHE} and try again: {error}") from error
 
 
-def _etcd() -> str:
+def find_etcd() -> str:
+    """The path of etcd; root installs Debian's if there is none. Raises SetupError."""
     found = shutil.which("etcd")
     if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        _run(["apt-get", "-q", "update"])
-        _run(["apt-get", "-q", "install", "-y", "--no-install-recommends", "etcd-server"])
+        run(["apt-get", "-q", "update"])
+        run(["apt-get", "-q", "install", "-y", "--no-install-recommends", "etcd-server"])
         found = shutil.which("etcd")
     if found is None:
         raise SetupError("there is no etcd here: install Debian's etcd-server, or run as root")
     return found
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
+    """Raises SetupError with what it said if it fails."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command,

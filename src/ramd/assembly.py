@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ramd import events
 from ramd.config.model import Config
-from ramd.config.secret_file import SecretFileError, read_secret
+from ramd.config.secret_file import SecretFileError, cluster_secret, read_secret
 from ramd.coordinator import Coordinator
 from ramd.domain.errors import ConfigError
 from ramd.domain.fence import Fence, Preload
@@ -281,14 +281,6 @@ def _organs(
         coordinator=coordinator,
         loop=loop,
     )
-
-
-def cluster_secret(path: Path) -> bytes:
-    """The secret that the daemons prove to each other. Raises ConfigError."""
-    try:
-        return read_secret(path, what="cluster secret", least=16).encode()
-    except SecretFileError as error:
-        raise ConfigError(error.wrong, field="cluster_secret_file", hint=error.right) from error
 
 
 def _open_site(around: Surroundings) -> Site:

@@ -25,8 +25,9 @@ from pathlib import Path
 from ramd.config.model import Config
 from ramd.config.names import ENVIRONMENT_KEYS
 from ramd.config.render import given_values, node_list, render_conf
+from ramd.config.secret_file import cluster_secret
 from ramd.config.tls import TlsFault, examine
-from ramd.domain.errors import RamdError, Refused
+from ramd.domain.errors import Refused
 from ramd.domain.model import Member
 from ramd.domain.service import CreateRequest
 from ramd.link import RAFT_DIR
@@ -279,12 +280,15 @@ class Made:
             self.directories.append(one)
 
     def write(self, plans: tuple[NodePlan, ...], config: Config) -> Path:
-        """Secret and one ramd.conf per other node; returns node 1's secret file."""
-        secret = secrets.token_hex(32)
+        """Secret and one ramd.conf per other node; returns node 1's secret file. The secret that
+        its ramd.conf names, which a restart reads, is everybody's. ConfigError if unusable."""
+        own = config.cluster_secret_file
+        secret = cluster_secret(own).decode() if own else secrets.token_hex(32)
         for plan in plans:
             self.directory(plan.state_dir)
             self.directory(plan.log_dir)
-            self._file(secret_file(plan), secret + "\n")
+            if plan is not plans[0] or own is None:
+                self._file(secret_file(plan), secret + "\n")
         for plan in plans[1:]:
             # The data directory itself is the clone's to make.
             self.directory(plan.data_dir.parent)
@@ -293,9 +297,9 @@ class Made:
             self.workplaces += [place for place in beside if not place.exists()]
             text = render_conf(node_settings(plan, plans, config), heading=HEADING)
             self._file(plan.conf_file, text)
-            mark = {"created_by_node": 1, "cluster_name": config.cluster_name}
-            self._file(plan.state_dir / CREATED_MARK, json.dumps(mark) + "\n")
-        return secret_file(plans[0])
+            mark = json.dumps({"created_by_node": 1, "cluster_name": config.cluster_name})
+            self._file(plan.state_dir / CREATED_MARK, mark + "\n")
+        return own or secret_file(plans[0])
 
     def _file(self, path: Path, text: str) -> None:
         if not path.exists():
@@ -388,13 +392,3 @@ def last_lines(path: Path, count: int = 3) -> str:
         return " | ".join(path.read_text(errors="replace").strip().splitlines()[-count:])
     except OSError:
         return "its log cannot be read"
-
-
-def as_refusal(error: RamdError, what: str) -> RamdError:
-    """The same error, saying what was under way and that everything was undone."""
-    return type(error)(
-        f"{what}: {error.message}; everything that was made has been removed again",
-        code=error.code,
-        hint=error.hint,
-        field=error.field,
-    )

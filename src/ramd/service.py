@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ramd import events, formation, switching
-from ramd.assembly import cluster_secret
+from ramd.config.secret_file import cluster_secret
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import Removal
 from ramd.domain.service import (
@@ -103,7 +103,7 @@ class RamdService(MemberCases):
         except (RamdError, TimeoutError, OSError) as error:
             await self._undo(made, fresh=fresh)
             if isinstance(error, RamdError):
-                raise formation.as_refusal(error, "create failed") from error
+                raise _undone(error, "create failed") from error
             raise Unavailable(
                 f"create did not finish: {str(error) or f'not within {timeout_s:g} s'};"
                 " everything that was made has been removed again"
@@ -170,11 +170,8 @@ class RamdService(MemberCases):
         runtime = self._runtime()
         wanted = ordered(runtime.state, change.order)
         begun_ns = self.now_ns()
-        events.emit(
-            events.OperationRequested(
-                operation="sync", actor=change.actor, what=str(wanted.synchronous_replication)
-            )
-        )
+        mode = str(wanted.synchronous_replication)
+        events.emit(events.OperationRequested(operation="sync", actor=change.actor, what=mode))
         await self._propose(encode(ChangeSettings(settings=wanted)))
         try:
             async with asyncio.timeout(timeout_s):
@@ -293,3 +290,13 @@ def _require_alive(made: formation.Made, plans: tuple[formation.NodePlan, ...]) 
 
 def _holds_data(directory: Path) -> bool:
     return directory.exists() and any(directory.iterdir())
+
+
+def _undone(error: RamdError, what: str) -> RamdError:
+    """The same error, saying what was under way and that everything was undone."""
+    return type(error)(
+        f"{what}: {error.message}; everything that was made has been removed again",
+        code=error.code,
+        hint=error.hint,
+        field=error.field,
+    )

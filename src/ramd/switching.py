@@ -67,11 +67,14 @@ async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float
             f"the failover did not finish within {timeout_s:g} s",
             hint="look at /api/v1/cluster/status",
         ) from None
+    old_primary = reign.node_id if reign else None
+    if new_primary == old_primary:
+        raise _came_back(desk.picture().state, new_primary)
     took_ms = (desk.now_ns() - begun_ns) // NS_PER_MS
     phases = await _phases(desk, epoch + 1)
     total = next((phase.ms for phase in phases if phase.name == "total"), None)
     return FailoverResult(
-        old_primary=reign.node_id if reign else None,
+        old_primary=old_primary,
         new_primary=new_primary,
         failover_time_ms=took_ms,
         epoch=desk.picture().state.epoch,
@@ -120,6 +123,17 @@ def moved_to(picture: Snapshot, epoch: int) -> int | None:
     if holder is None or not serves(holder.observation, state):
         return None
     return state.reign.node_id
+
+
+def _came_back(state: ClusterState, node_id: int) -> Refused:
+    """Another node was elected and lost before it served, and the old primary has it again."""
+    record = granted_record(state, state.epoch)
+    why = f": {record.reason}" if record is not None else ""
+    return Refused(
+        f"node {node_id} is primary again, in epoch {state.epoch}{why}",
+        code="no_candidate",
+        hint="who was to take over was lost; look at /api/v1/cluster/decisions",
+    )
 
 
 async def _phases(desk: Desk, epoch: int) -> tuple[Phase, ...]:

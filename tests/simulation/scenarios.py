@@ -303,6 +303,22 @@ def m1_a_slow_holder(seed: int) -> None:
     stage.run(2 * stage.ttl_ns)
 
 
+def m1_a_slow_holder_found_out_late(seed: int, late_ns: int) -> None:
+    """As before, but it takes A's daemon a while to notice; the coordinator's clock is fast."""
+    stage = Stage(seed)
+    l1, a, b = _cast(stage)
+    host = stage.group.hosts[a]
+    for node in (l1, b):
+        stage.group.hosts[node].run_clock_at(10_000)
+    stage.just_renewed(host)
+    host.run_clock_at(-83_000)
+    stage.isolate(a)
+    stage.want(b)
+    stage.run(late_ns)
+    host.suspect_clock(True)
+    stage.run(2 * stage.ttl_ns)
+
+
 def m1_a_fast_coordinator(seed: int) -> None:
     """The clock of a new coordinator, and of who votes for it, has long been running 8 % fast."""
     stage = Stage(seed)
@@ -319,12 +335,11 @@ def m1_a_fast_coordinator(seed: int) -> None:
 
 
 def m6_a_coordinator_that_stood_still(seed: int) -> None:
-    """A renews all the time, but the coordinator was asleep: the epoch must not move."""
+    """A renews, but the coordinator was asleep: the epoch must not move."""
     stage = Stage(seed)
     l1, _, b = _cast(stage)
     stage.want(b)
-    for node in (l1, b):
-        # The third is asleep too, on the same hypervisor, else it would have taken over.
+    for node in (l1, b):  # the third sleeps on the same hypervisor, else it would take over
         stage.process(node).paused_until = stage.group.now + 2 * stage.ttl_ns
     state = stage.process(l1).raft._parts.state
     stage.run(2 * stage.ttl_ns + MS // 2)

@@ -5,7 +5,12 @@ import pytest
 from pgraft.core.types import SafetyViolation
 from tests.simulation import mutations_lease  # noqa: F401 - lists its mutations
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.scenarios import ATTACKS, NotSetUp
+from tests.simulation.scenarios import (
+    ATTACKS,
+    NotSetUp,
+    m1_a_slow_holder_found_out_late,
+)
+from tests.support.raft_world import MS
 
 SEEDS = range(1, 6)
 
@@ -37,3 +42,11 @@ def test_without_its_rule_it_succeeds(rule: str, monkeypatch: pytest.MonkeyPatch
     MUTATIONS[rule](monkeypatch)
     became = tries(rule)
     assert [one for one in became if one.startswith("broken")], became
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_clock_that_runs_off_must_be_noticed_within_a_second_or_so(seed: int) -> None:
+    """With the shipped times; later than that nothing can make up for it."""
+    m1_a_slow_holder_found_out_late(seed, 1200 * MS)
+    with pytest.raises(AssertionError, match="beside epoch"):
+        m1_a_slow_holder_found_out_late(seed, 2500 * MS)

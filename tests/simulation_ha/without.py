@@ -95,7 +95,7 @@ def furthest(patch: pytest.MonkeyPatch, _world: World) -> None:
 
 def lineage(patch: pytest.MonkeyPatch, _world: World) -> None:
     """C10: positions are compared as numbers."""
-    patch.setattr(candidates, "_off_line", lambda *_: "")
+    patch.setattr(candidates, "off_line", lambda *_: "")
     patch.setattr(candidates, "void", lambda *_: "")
     patch.setattr(syncset, "void", lambda *_: "")
 

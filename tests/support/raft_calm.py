@@ -39,6 +39,9 @@ class Calm:
         """Choose who is left, and bring all of them up."""
         world = self._world
         self._since_ns = world.now
+        for host in world.hosts.values():
+            if host.doubtful and not host.gone and host.process is None:
+                host.start()  # or its disk turns out to be lost; the others can do without
         hosts = [host for host in world.hosts.values() if not host.gone]
         self.core = self._choose(hosts)
         self._before = max(host.store.durable.hard_state.commit for host in hosts)
@@ -108,10 +111,6 @@ class Calm:
         others = [node for node in self._world.hosts if node != host.node]
         cuts = self._world.network.cuts
         how = self._world.rng.choice(("dead", "cut off", "deaf", "dumb"))
-        if how == "deaf" and host.process is not None and host.process.raft.holder.epoch:
-            # Its renewals would go on to arrive and keep the epoch from moving. Over a connection
-            # (and pgraft's are) nobody can speak for long without being answered.
-            how = "cut off"
         if how == "dead" and host.process is not None:
             host.crash()
         elif how == "cut off":

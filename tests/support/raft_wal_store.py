@@ -89,14 +89,13 @@ class WalStore:
         begun = int(self._half_written)  # it may all be there, whatever the error said
         written = self._unsynced[: rng.randint(begun, len(self._unsynced))]
         self._unsynced.clear()
-        possible = [self.durable.copy()]
+        starts = [self.durable.copy()]
         if self._saving is not None:
             # It may have got its name before whatever failed then.
-            possible[0].compact(self._saving)
-            possible.insert(0, self.durable.copy())
+            starts.append(self.durable.copy())
+            starts[1].compact(self._saving)
             self._saving = None
-        for ready in written:
-            possible.extend(_steps(possible[-1], ready))
+        possible = [image for start in starts for image in _steps(start, written)]
         self._lose_power(written, rng)
         self._wal, found = recover(self._disk, self._owner)
         image = _image(found)
@@ -177,15 +176,17 @@ def _groups(written: Sequence[Ready], alone: int) -> Iterator[list[Ready]]:
         yield [ready for _, ready in group]
 
 
-def _steps(before: Image, ready: Ready) -> Iterator[Image]:
-    """What a disk may hold once a batch is partly, then wholly written."""
-    if ready.snapshot is not None:
-        part = before.copy()
-        part.write(Ready(snapshot=ready.snapshot))
-        yield part
-    whole = before.copy()
-    whole.write(ready)
-    yield whole
+def _steps(before: Image, written: Sequence[Ready]) -> Iterator[Image]:
+    """What a disk may hold while batches are being written, one after the other."""
+    yield before
+    for ready in written:
+        if ready.snapshot is not None:
+            part = before.copy()
+            part.write(Ready(snapshot=ready.snapshot))
+            yield part
+        before = before.copy()
+        before.write(ready)
+        yield before
 
 
 def _image(found: Recovery) -> Image:

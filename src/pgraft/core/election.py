@@ -81,12 +81,18 @@ class Election:
             self.deadline_ns = min(self.deadline_ns, soon)
 
     def tick(self) -> None:
-        """Campaign when the timeout has passed, unless our own disk hangs: we could not win."""
+        """Campaign when the timeout has passed, unless our own disk hangs: we could not win.
+
+        Who may not campaign forgets its leader all the same: a holder that heard none for so long
+        must not go on to renew its lease by a path that works in one direction only.
+        """
         state = self._state
         if state.now < self.deadline_ns:
             return
         self.rearm()
-        if state.log.writes.stalled_ns(state.now) <= state.me.timing.election_ns:
+        if not state.may_campaign:
+            state.become(Role.FOLLOWER)
+        elif state.log.writes.stalled_ns(state.now) <= state.me.timing.election_ns:
             self._pre_campaign()
 
     def campaign(self, *, transfer: bool = False) -> None:
@@ -188,8 +194,6 @@ class Election:
 
     def _pre_campaign(self) -> None:
         state = self._state
-        if not state.may_campaign:
-            return
         state.become(Role.PRE_CANDIDATE)
         self._votes = {state.me.node: True}
         self._ask(

@@ -45,8 +45,8 @@ from pgraft.storage.replay import Recovery, recover
 from pgraft.storage.segment import Owner
 from pgraft.storage.wal import Wal
 
-_LOOK_S: Final = 1.0
-"""Between two looks at the clocks."""
+_LOOKS_PER_TTL: Final = 20
+"""Looks at the clocks: several in each window (see `pgraft.node.clock`)."""
 
 
 class NodeFailed(Exception):
@@ -104,7 +104,8 @@ class _Clockwork:
         self._handle: asyncio.TimerHandle | None = None
         self.check: ClockCheck | None = None
         if options.raw_clock is not None:
-            self.check = ClockCheck(options.timing.drift, options.clock, options.raw_clock)
+            self.check = ClockCheck(options.timing, options.clock, options.raw_clock)
+        self._pause_s = options.timing.lease_ttl_ns / _LOOKS_PER_TTL / 1e9
 
     def look(self) -> None:
         """Look, tell the core what is new, and come back later."""
@@ -113,7 +114,7 @@ class _Clockwork:
         news = self.check.look()
         if news is not None:
             self._driver.on_clock(news)
-        self._handle = asyncio.get_running_loop().call_later(_LOOK_S, self.look)
+        self._handle = asyncio.get_running_loop().call_later(self._pause_s, self.look)
 
     def stop(self) -> None:
         """Never again."""

@@ -7,6 +7,8 @@ import re
 import stat
 from pathlib import Path
 
+from ramd.domain.errors import ConfigError
+
 SECRET_BYTES_MAX = 4096
 PRINTABLE = re.compile(r"[!-~]+\Z")
 
@@ -49,6 +51,14 @@ def read_secret(path: Path, *, what: str, least: int, most: int = SECRET_BYTES_M
             f"{least} to {most} printable ASCII characters without spaces, on one line",
         )
     return secret
+
+
+def cluster_secret(path: Path) -> bytes:
+    """The secret that the daemons prove to each other. Raises ConfigError."""
+    try:
+        return read_secret(path, what="cluster secret", least=16).encode()
+    except SecretFileError as error:
+        raise ConfigError(error.wrong, field="cluster_secret_file", hint=error.right) from error
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

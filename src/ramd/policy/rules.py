@@ -132,8 +132,9 @@ RULES: tuple[Rule, ...] = (
         when=handover_yielding,
         act=handover_wait,
         condition="a handover is asked for and the lease of the primary runs",
-        effect="the primary stops cleanly and releases; at the latest its lease runs out",
-        because="a clean stop sends all of its WAL to the replicas first",
+        effect="the primary is fenced and drained, or stops cleanly, and releases; at the latest"
+        " its lease runs out",
+        because="all of its WAL reaches the replicas first",
     ),
     Rule(
         name="move_coordinator",

@@ -117,7 +117,7 @@ def handover_yielding(view: ClusterView) -> bool:
 def handover_wait(view: ClusterView) -> Ruling:
     return Ruling(
         action=Hold(),
-        reason=f"handover: waiting for node {present(view).node_id} to stop and release its lease",
+        reason=f"handover: waiting for node {present(view).node_id} to release its lease",
         wake_at_ns=view.lease.may_move_at_ns,
     )
 

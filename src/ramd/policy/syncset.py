@@ -19,7 +19,7 @@ from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import SealReport
 from ramd.domain.sync import ALONE, NO_SET, SyncGrant, SyncMember, SyncMode, SyncSet
-from ramd.policy.lineage import Kind, standing
+from ramd.policy.lineage import off_line
 from ramd.policy.picture import handover, observation, present
 
 INCOMPLETE_MAX = 256 << 10
@@ -29,7 +29,7 @@ INCOMPLETE_MAX = 256 << 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Safe:
     """A server that holds WAL to `need` has every acknowledged commit; None: nobody can tell, and
-    `why`. `lost`: of the old primary's own WAL nothing past `need` was acknowledged."""
+    `why`."""
 
     need: Lsn | None
     why: str = ""
@@ -76,14 +76,16 @@ def ruling_nodes(view: ClusterView) -> tuple[int, ...]:
 
 def safe_end(view: ClusterView, reports: Mapping[int, SealReport]) -> Safe:
     """How far a server must be, by the positions sealed under the attempt under way."""
-    counted = {n: r for n, r in reports.items() if not void(view, n, r)}
+    counted = {n: r for n, r in reports.items() if not void(view, n, reports)}
     needs, missing = [Lsn(0)], ""
     for rule in view.state.sync.rules:
         known = [counted[m.node_id] for m in rule.members if _is(counted.get(m.node_id), m)]
         wanted = len(rule.members) - rule.k + 1
         if rule == NO_SET:
             continue
-        if rule.alone or len(known) < wanted:
+        if len(known) < wanted and (past := _past_end(view, rule)) is not None:
+            needs.append(past)
+        elif rule.alone or len(known) < wanted:
             missing = missing or _missing(rule, known, reports, wanted)
         else:
             needs.append(max(report.position.lsn for report in known))
@@ -91,6 +93,16 @@ def safe_end(view: ClusterView, reports: Mapping[int, SealReport]) -> Safe:
         return Safe(need=max(needs))
     end = primary_end(view, counted)
     return Safe(need=end) if end is not None else Safe(need=None, why=missing)
+
+
+def _past_end(view: ClusterView, rule: SyncSet) -> Lsn | None:
+    """Where everything lies that was acknowledged by `rule`, if only earlier primaries went by it.
+
+    A set never holds its primary: the present one has never gone by a set that it is in itself. And
+    it was elected with all WAL that had been acknowledged before, so that ends where it was then.
+    """
+    reign = present(view)
+    return reign.seal_lsn if reign.node_id in rule.nodes else None
 
 
 def primary_end(view: ClusterView, counted: Mapping[int, SealReport]) -> Lsn | None:
@@ -107,11 +119,12 @@ def own_copy(view: ClusterView, report: SealReport) -> bool:
     return view.state.sync.primary_copy in ("", report.copy)
 
 
-def void(view: ClusterView, node_id: int, report: SealReport) -> str:
-    """Why a sealed position does not count; '' if it does."""
-    found = standing(view.state.reigns, report.position)
-    if found.kind is not Kind.ON_LINE:
-        return f"is off the line: {found.reason}"
+def void(view: ClusterView, node_id: int, reports: Mapping[int, SealReport]) -> str:
+    """Why the sealed position of a node among `reports` does not count; '' if it does."""
+    report = reports[node_id]
+    everyone = (one.position for one in reports.values())
+    if why := off_line(view.state.reigns, report.position, everyone):
+        return why
     confirmed = _confirmed(view, node_id, report.copy)
     if report.position.lsn + INCOMPLETE_MAX < confirmed:
         here, there = format_lsn(report.position.lsn), format_lsn(confirmed)
@@ -137,7 +150,7 @@ def granted_set(
     ready = [
         SyncMember(node_id=node, copy=reports[node].copy)
         for node in confirmers(state, winner)
-        if node in reports and not void(view, node, reports[node])
+        if node in reports and not void(view, node, reports)
         if reports[node].copy and reports[node].position.lsn <= upto
     ]
     target = _first_set(view, winner, ready)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
@@ -17,7 +16,7 @@ from ramd.runtime import Runtime
 from ramd.state.commands import RequestHandover, decode
 from ramd.switching import Desk, move_primary, moved_to, require_movable
 from tests.api import stories
-from tests.support.virtual_time import clock_ns, virtual
+from tests.support.virtual_time import clock_ns, elapse, virtual
 
 T = TypeVar("T")
 PROMOTED = Reign(
@@ -72,7 +71,7 @@ class Group:
 
         async def until(check: Callable[[], T | None]) -> T:
             while (found := check()) is None:
-                await asyncio.sleep(0.05)
+                await elapse(0.05)
                 if group.later:
                     group.picture = group.later.pop(0)
             return found
@@ -119,6 +118,23 @@ async def test_answer_does_not_wait_for_a_timeline_that_never_comes() -> None:
     group = Group(later=[moved(phases=False)])
     result = await move_primary(group.desk(), FailoverRequest(), timeout_s=5)
     assert (result.new_primary, result.outage_ms, result.phases) == (2, None, ())
+
+
+@virtual
+async def test_a_successor_that_was_lost_at_once_is_no_success() -> None:
+    """The old primary was promoted again, by an ordinary failover."""
+    back = moved()
+    reigns = (*back.state.reigns[:-1], replace(back.state.reigns[-1], node_id=1))
+    seen = replace(stories.primary_seen(1), epoch_opened=2)
+    heard = tuple(stories.heard(seen) if h.observation.node_id == 1 else h for h in back.heard)
+    again = replace(back, state=replace(back.state, reigns=reigns), heard=heard)
+    for picture, words in (
+        (again, "is primary again, in epoch 2: why it was"),
+        (replace(again, state=replace(again.state, decisions=())), "is primary again, in epoch 2"),
+    ):
+        with pytest.raises(Refused, match=words) as refused:
+            await move_primary(Group(later=[picture]).desk(), FailoverRequest(), timeout_s=5)
+        assert refused.value.code == "no_candidate"
 
 
 @virtual

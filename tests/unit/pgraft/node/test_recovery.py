@@ -17,6 +17,7 @@ from pgraft.storage import identity_file
 from pgraft.storage.disk import DirectoryLock, DirectoryLocked, OsDisk
 from pgraft.storage.replay import recover
 from tests.support.pgraft_cluster import DEADLINE_S, Cluster
+from tests.support.ports import free_port
 from tests.support.wait import wait_for_async
 
 ONE = NodeId(1)
@@ -45,7 +46,7 @@ def alone(directory: Path, hooks: Hooks | None = None) -> Survivor:
         directory,
         node=ONE,
         cluster_name="test",
-        address="127.0.0.1:7001",
+        address=f"127.0.0.1:{free_port()}",
         hooks=hooks or Host().hooks,
         stamp="20260101T000000Z",
     )

@@ -75,6 +75,9 @@ class Node:
     directive: Directive | None = None
     following: int = 0
     clones: int = 0
+    guards: bool = False
+    """Its server checks the lease itself: it is handed over without a stop."""
+    yielding: int = 0
 
     def stop(self) -> None:
         self.role, self.report, self.following = None, None, 0
@@ -113,6 +116,7 @@ class Loop:
     released: LeaseView | None = None
     memory: Memory = field(default_factory=Memory)
     heard: dict[int, Heard] = field(default_factory=dict)
+    resumed: int = 0
 
     # --- the group -----------------------------------------------------------------------------
 
@@ -234,7 +238,14 @@ class Loop:
             self.lease_until_ns = max(self.lease_until_ns, self.now_ns + TTL_NS)
         if mine and node.released >= epoch and self.boss and self.released is None:
             end = node.at.lsn if node.data else None
-            self.released = LeaseView(may_move_at_ns=None, released=True, release_lsn=end)
+            stands = node.role is ServerRole.PRIMARY and node.yielding == epoch
+            self.released = LeaseView(
+                may_move_at_ns=None,
+                released=True,
+                release_lsn=end,
+                holders=self.followers(node) if stands else (),
+                stands_by=stands,
+            )
         facts = LocalFacts(
             me=node.node_id,
             now_ns=self.now_ns,
@@ -244,6 +255,8 @@ class Loop:
             opened_epoch=node.opened,
             in_touch=bool(self.boss),
             sealed_attempt=node.seal,
+            self_fenced=node.guards,
+            yielding_epoch=node.yielding,
         )
         self.act(node, plan(self.state, node.directive, facts, node.observe()))
 
@@ -251,13 +264,17 @@ class Loop:
         match goal:
             case Lead():
                 self.lead(node, goal)
+            case Yield(epoch=epoch) if node.guards and node.role is ServerRole.PRIMARY:
+                self.replicate(node)
+                node.yielding, node.released = epoch, max(node.released, epoch)
             case GiveUp(epoch=epoch) | Yield(epoch=epoch):
+                node.yielding = 0
                 if isinstance(goal, Yield):
                     self.replicate(node)
                 node.stop()
                 node.released = max(node.released, epoch)
             case StaySealed(epoch=epoch, attempt=attempt):
-                node.seal, node.following = attempt, 0
+                node.seal, node.following, node.yielding = attempt, 0, 0
                 node.role = ServerRole.REPLICA if node.data else None
                 node.report = (
                     SealReport(epoch=epoch, attempt=attempt, position=node.at)
@@ -265,7 +282,7 @@ class Loop:
                     else None
                 )
             case Follow(upstream=upstream):
-                node.seal = node.report = None
+                node.seal, node.report, node.yielding = None, None, 0
                 self.follow(node, self.nodes[upstream])
 
     def lead(self, node: Node, goal: Lead) -> None:
@@ -275,6 +292,9 @@ class Loop:
             return
         reign = self.state.reigns[-1]
         start = node.at.lsn
+        if goal.start is StartMode.RESUME:
+            self.resume(node, goal)
+            return
         node.opened, node.role, node.report = goal.epoch, ServerRole.PRIMARY, None
         if goal.start is StartMode.OPEN:
             assert not node.data
@@ -292,6 +312,21 @@ class Loop:
             )
         node.at = Position(timeline=goal.timeline, lsn=start)
 
+    def resume(self, node: Node, goal: Lead) -> None:
+        """Only the very server that stood by goes on; else the epoch is given back."""
+        if node.role is ServerRole.PRIMARY and node.yielding == goal.epoch - 1:
+            assert node.at.timeline == goal.timeline
+            node.opened = goal.epoch
+            self.resumed += 1
+        else:
+            node.stop()
+            node.released = goal.epoch
+        node.yielding = 0
+
+    def followers(self, primary: Node) -> tuple[int, ...]:
+        living = (n for n in self.nodes.values() if n.alive and n.following == primary.node_id)
+        return tuple(n.node_id for n in living)
+
     def replicate(self, primary: Node) -> None:
         for node in self.nodes.values():
             if node.alive and node.following == primary.node_id:
@@ -305,7 +340,8 @@ class Loop:
         if not node.data:
             node.data, node.at, node.clones = True, upstream.at, node.clones + 1
         node.role = ServerRole.REPLICA
-        if not node.following:
+        if node.following != upstream.node_id:
+            node.following = 0
             advice = how_to_rejoin(self.state.reigns, node.at, me=node.node_id)
             if advice.how is Rejoin.WAIT:
                 return

@@ -20,6 +20,13 @@ FAULTS = st.lists(
 )
 
 
+def guarded(loop: Loop) -> Loop:
+    """Every server checks the lease itself."""
+    for node in loop.nodes.values():
+        node.guards = True
+    return loop
+
+
 def heal(loop: Loop) -> int:
     """Everything is switched on again; the number of steps until all is well."""
     for node in loop.nodes.values():
@@ -32,9 +39,11 @@ def heal(loop: Loop) -> int:
 
 
 @settings(max_examples=120)
-@given(st.integers(1, 4), FAULTS)
-def test_every_state_has_a_way_out(size: int, faults: list[tuple[str, int, int]]) -> None:
-    loop = cluster(size)
+@given(st.integers(1, 4), FAULTS, st.booleans())
+def test_every_state_has_a_way_out(
+    size: int, faults: list[tuple[str, int, int]], guards: bool
+) -> None:
+    loop = guarded(cluster(size)) if guards else cluster(size)
     for what, node_id, steps in faults:
         fault(loop, what, node_id)
         for _ in range(steps):
@@ -77,3 +86,29 @@ def test_a_handover_needs_no_clone_and_less_than_a_lease() -> None:
     assert heal(loop) * STEP_NS < TTL_NS
     assert loop.state.reigns[-1].node_id == 3
     assert {n: node.clones for n, node in loop.nodes.items()} == before
+
+
+def test_a_fenced_switchover_needs_no_clone_and_hardly_any_time() -> None:
+    loop = guarded(cluster(3))
+    heal(loop)
+    before = {n: node.clones for n, node in loop.nodes.items()}
+    loop.commit(RequestHandover(handover=Handover(epoch=1, target=3)))
+    assert heal(loop) * STEP_NS < TTL_NS / 3
+    assert loop.state.reigns[-1].node_id == 3
+    assert {n: node.clones for n, node in loop.nodes.items()} == before
+
+
+def test_a_target_that_dies_undoes_it_and_the_old_primary_goes_on() -> None:
+    loop = guarded(cluster(3))
+    heal(loop)
+    old = loop.state.reigns[-1].node_id
+    target = next(n for n in (2, 3) if n not in (old, loop.boss))
+    loop.commit(RequestHandover(handover=Handover(epoch=1, target=target)))
+    fault(loop, "node", target)
+    for _ in range(5):
+        loop.step()
+    assert loop.resumed == 1
+    assert loop.leads(loop.nodes[old])
+    assert [reign.timeline for reign in loop.state.reigns] == [1, 1]
+    heal(loop)
+    assert loop.state.reigns[-1].node_id == old

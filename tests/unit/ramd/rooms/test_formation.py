@@ -10,7 +10,7 @@ import pytest
 
 from ramd.config.load import load, load_text
 from ramd.config.model import Config
-from ramd.domain.errors import Refused
+from ramd.domain.errors import ConfigError, Refused
 from ramd.domain.service import CreateRequest
 from ramd.formation import (
     CREATED_MARK,
@@ -62,6 +62,27 @@ def test_a_certificate_for_node_1_alone_makes_no_cluster_of_three(tmp_path: Path
         checked_with("node1", "localhost")
     checked_with("localhost")
     checked_with("node1", "node2", "node3")
+
+
+def test_a_secret_that_the_file_names_is_everybodys(tmp_path: Path) -> None:
+    given = tmp_path / "secret"
+    given.write_text("of-this-cluster-alone\n")
+    given.chmod(0o600)
+    config = configured(tmp_path, cluster_secret_file=given)
+    plans = plan_nodes(config, CreateRequest(num_nodes=2))
+    assert Made().write(plans, config) == given
+    assert secret_file(plans[1]).read_text() == given.read_text()
+    assert not secret_file(plans[0]).exists()
+
+
+def test_a_secret_that_others_can_read_makes_no_cluster(tmp_path: Path) -> None:
+    given = tmp_path / "secret"
+    given.write_text("of-this-cluster-alone\n")
+    given.chmod(0o600)
+    config = configured(tmp_path, cluster_secret_file=given)
+    given.chmod(0o644)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        Made().write(plan_nodes(config, CreateRequest(num_nodes=2)), config)
 
 
 def listing(root: Path) -> list[str]:

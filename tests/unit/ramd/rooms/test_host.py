@@ -45,6 +45,7 @@ async def test_an_end_that_cannot_clear_up_ends_the_daemon(tmp_path: Path) -> No
             heard=(),
             status=SimpleNamespace(me=1),
             link=SimpleNamespace(lease=lambda: (0, 0)),
+            view=lambda: None,
         ),
     )
     host._beaten()
@@ -179,6 +180,7 @@ async def test_a_removed_node_ends_its_part_and_stays_out(tmp_path: Path) -> Non
             heard=(),
             status=SimpleNamespace(me=4, removed="its own log says so"),
             link=SimpleNamespace(lease=lambda: (0, 0)),
+            view=lambda: None,
         ),
     )
     host._beaten()
