@@ -207,6 +207,7 @@ class Link:
             may_move_at_ns=movable_ns,
             released=True,
             release_lsn=evidence.end.lsn if evidence.end else None,
+            release_timeline=evidence.end.timeline if evidence.end else None,
             release_reason=evidence.reason,
             holders=evidence.holders,
             stands_by=evidence.stands_by,

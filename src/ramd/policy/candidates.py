@@ -24,7 +24,7 @@ from ramd.domain.observation import (
     ServerState,
 )
 from ramd.domain.sync import NO_SET
-from ramd.policy.lineage import off_line
+from ramd.policy.lineage import off_line, reach
 from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
 from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end, void
 
@@ -63,9 +63,19 @@ def judge(view: ClusterView) -> Field:
 
 
 def sealed_reports(view: ClusterView) -> dict[int, SealReport]:
-    """What living nodes reported under the attempt under way; other reports count for nothing."""
+    """What living nodes reported under the attempt under way, as far as it is of the line; other
+    reports count for nothing."""
     found = ((m.node_id, _sealed(view, living(view, m.node_id))) for m in view.state.members)
-    return {node_id: report for node_id, report in found if report is not None}
+    reports = {node_id: report for node_id, report in found if report is not None}
+    everybody = [report.position for report in reports.values()]
+    lease = view.lease
+    if lease.release_lsn is not None and lease.release_timeline is not None:
+        everybody.append(Position(timeline=lease.release_timeline, lsn=lease.release_lsn))
+
+    def comparable(position: Position) -> Position:
+        return replace(position, lsn=reach(view.state.reigns, position, everybody))
+
+    return {n: replace(r, position=comparable(r.position)) for n, r in reports.items()}
 
 
 def foresee(view: ClusterView) -> Field:

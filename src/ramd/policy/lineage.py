@@ -11,7 +11,7 @@ handed out by the group, so one number is one reign.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -106,6 +106,26 @@ def standing(reigns: Sequence[Reign], position: Position) -> Standing:
         if segment.timeline == position.timeline:
             return _within(segment, position)
     return _on_branch(reigns, segments, position)
+
+
+def reach(reigns: Sequence[Reign], position: Position, others: Collection[Position] = ()) -> Lsn:
+    """How far `position` comes on the line, to be compared with how far `others` come.
+
+    What was received behind a fork is the beginning of a record that the line does not have: it
+    counts no further than the fork, or, while that is not recorded, for less than anything that is
+    on a later timeline of the line.
+    """
+    segment = next((s for s in line(reigns) if s.timeline == position.timeline), None)
+    if segment is None or segment.left_by is None or _off(reigns, position):
+        return position.lsn
+    if segment.fork is not None:
+        return min(position.lsn, segment.fork)
+    later = [o.lsn for o in others if o.timeline > position.timeline and not _off(reigns, o)]
+    return min([position.lsn, *(Lsn(max(0, lsn - 1)) for lsn in later)])
+
+
+def _off(reigns: Sequence[Reign], position: Position) -> bool:
+    return standing(reigns, position).kind is not Kind.ON_LINE
 
 
 def off_line(reigns: Sequence[Reign], position: Position, others: Iterable[Position]) -> str:
