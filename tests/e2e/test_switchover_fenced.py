@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,7 +39,7 @@ def cluster(clusters: Clusters) -> LocalCluster:
     )
 
 
-def move(cluster: LocalCluster, target: int) -> tuple[int, dict[str, object]]:
+def move(cluster: LocalCluster, target: int) -> tuple[int, dict[str, Any]]:
     return cluster.api(target, "POST", "/cluster/failover", {"target_node": target}, timeout_s=90)
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ class Writer:
         assert not self._thread.is_alive()
 
 
+def more(writer: Writer, rows: int) -> bool:
+    return len(writer.acknowledged) > rows
+
+
 def test_every_acknowledged_row_survives_the_loss_of_the_primarys_host(
     cluster: LocalCluster,
 ) -> None:
@@ -105,10 +110,9 @@ def test_every_acknowledged_row_survives_the_loss_of_the_primarys_host(
         until_settled(cluster)
         old, epoch = primary_of(cluster), epoch_of(cluster)
         with Writer(cluster, 10_000 * (round_ + 1)) as writer:
-            wait_for(lambda w=writer: len(w.acknowledged) > 50, SOON_S, "rows are written")
+            wait_for(partial(more, writer, 50), SOON_S, "rows are written")
             cluster.kill_node(old)
-            before = len(writer.acknowledged)
-            wait_for(lambda w=writer, b=before: len(w.acknowledged) > b + 20, HEAL_S, "and again")
+            wait_for(partial(more, writer, len(writer.acknowledged) + 20), HEAL_S, "and again")
         assert epoch_of(cluster) > epoch
         acknowledged |= writer.acknowledged
         new = primary_of(cluster)
