@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak sim mutants fuzz pins clean
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak sim mutants fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -80,6 +80,9 @@ sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit
 
 mutants: setup ## put known bugs into pgraft, one at a time: the simulation must notice each
 	$(BIN)/python -m tools.mutants $(MUTANT)
+
+sim-ha: setup ## try to break failover on a simulated cluster (SEED=n one run, MINUTES=m)
+	@$(BIN)/python -m tools.sim_ha $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 fuzz: setup ## damaged bytes at everything that reads from the peer port, for SECONDS= seconds
 	$(BIN)/python -m tools.fuzz_wire --seconds $(SECONDS) --seed $$RANDOM

@@ -2,9 +2,9 @@
 
 Each round kills the server or the whole node of the primary or of a replica, starts a killed node's
 daemon again with its own command line, and waits for one primary with every other member streaming.
-Replication is asynchronous, so acknowledged rows may be lost: they are counted and printed. A row
-that a replica was seen to have must never be lost. Exit status 1 if a round does not heal in time
-or such a row is missing.
+Acknowledged rows that are lost are counted and printed; where commits do not wait for a replica
+there may be some. A row that a replica was seen to have must never be lost. Exit status 1 if a
+round does not heal in time or such a row is missing.
 """
 
 from __future__ import annotations

@@ -107,8 +107,7 @@ def play(stage: Stage, cluster: LocalCluster) -> None:
     missing = len(acknowledged - rows)
     stage.act(
         f"rows acknowledged {len(acknowledged)}, of them present on node {node}:"
-        f" {len(acknowledged) - missing}"
-        + (f"; {missing} lost (replication is asynchronous)" if missing else "")
+        f" {len(acknowledged) - missing}" + (f"; {missing} lost" if missing else "")
     )
 
 

@@ -94,6 +94,8 @@ class LeaseView:
     may_move_at_ns: int | None
     released: bool = False
     release_lsn: Lsn | None = None
+    release_timeline: int | None = None
+    """The timeline that `release_lsn` is on; None: not known."""
     release_reason: str = ""
     holders: tuple[int, ...] = ()
     """Nodes that have confirmed all WAL to `release_lsn`, by the word of the one that released."""

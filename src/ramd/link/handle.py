@@ -6,8 +6,9 @@ Must not live here: how the member came to be (`join`), any decision. Start read
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from pgraft.core.types import NO_NODE, Change, Grant, NodeId, ProposalRefused, Role
+from pgraft.core.types import Change, Grant, NodeId, ProposalRefused, Role
 from pgraft.net.channel import CallRefused, Channel, PeerLost
 from pgraft.net.channel import PeerError as ChannelError
 from pgraft.node import Node, ProposalUnknown, ReadFailed
@@ -28,6 +29,43 @@ from ramd.link.state_copy import StateCopy
 NS_PER_MS = 1_000_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """`ttl_ns`: of the leases that this node grants; `grace_ns`: how long the group may be between
+    two coordinators and still have a quorum."""
+
+    ttl_ns: int
+    grace_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reach:
+    """Whether a majority is in reach, as far as this node can tell, and since when it coordinates.
+
+    Between two coordinators there is none for a moment, also when one hands over to the next on
+    purpose. That is no loss of the quorum before an election has had its time.
+    """
+
+    grace_ns: int
+    leading_since_ns: int = 0
+    _known: bool = False
+    _lost_ns: int | None = None
+
+    def note(self, coordinator: int, now_ns: int, *, is_me: bool) -> None:
+        """The coordinator is this one now; 0: none is known."""
+        if is_me:
+            self.leading_since_ns = now_ns
+        if self._known and not coordinator:
+            self._lost_ns = now_ns
+        self._known = bool(coordinator)
+
+    def has_quorum(self, now_ns: int) -> bool:
+        """A coordinator is known, or was a moment ago."""
+        if self._known:
+            return True
+        return self._lost_ns is not None and now_ns - self._lost_ns < self.grace_ns
+
+
 class Link:
     """One member's handle on the group: `ramd.domain.consensus.Consensus`, and casts received.
 
@@ -41,22 +79,21 @@ class Link:
         copy: StateCopy,
         facts: Facts,
         *,
-        ttl_ns: int,
+        times: Times,
         clock: Callable[[], int],
     ) -> None:
         self._node = node
         self._channel = channel
         self._copy = copy
-        self._ttl_ns = ttl_ns
+        self._ttl_ns = times.ttl_ns
         self._clock = clock
         self._keeper = LeaseKeeper(node)
         self._facts = facts
-        self._leading_since_ns = 0
+        self._reach = _Reach(grace_ns=times.grace_ns)
 
     def on_coordinator(self, node_id: int) -> None:
         """The group's coordinator is another one: note since when it is this node, and renew."""
-        if node_id == int(self._node.node):
-            self._leading_since_ns = self._clock()
+        self._reach.note(node_id, self._clock(), is_me=node_id == int(self._node.node))
         self._keeper.turn()
 
     def renew(self) -> None:
@@ -77,8 +114,8 @@ class Link:
             term=int(status.term),
             commit_index=int(status.commit),
             applied_index=int(status.applied),
-            has_quorum=status.leader != NO_NODE,  # Raft's word
-            coordinator_since_ns=self._leading_since_ns if leading else 0,
+            has_quorum=self._reach.has_quorum(self._clock()),
+            coordinator_since_ns=self._reach.leading_since_ns if leading else 0,
             loop_lag_ms=self._node.loop_lag.last_ns // NS_PER_MS,
             raft_role=status.role.value,
             messages_taken=status.messages_taken,
@@ -170,6 +207,7 @@ class Link:
             may_move_at_ns=movable_ns,
             released=True,
             release_lsn=evidence.end.lsn if evidence.end else None,
+            release_timeline=evidence.end.timeline if evidence.end else None,
             release_reason=evidence.reason,
             holders=evidence.holders,
             stands_by=evidence.stands_by,

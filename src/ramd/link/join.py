@@ -30,7 +30,7 @@ from ramd.domain.model import ClusterState
 from ramd.link.certificates import PeerTls
 from ramd.link.connect import channel_of
 from ramd.link.facts import Facts
-from ramd.link.handle import Link
+from ramd.link.handle import Link, Times
 from ramd.link.lease import RENEWALS_PER_TTL
 from ramd.link.other_groups import OtherGroups
 from ramd.link.removal import RemovalWatch
@@ -157,10 +157,14 @@ class Membership:
         except StorageError as error:
             raise ConfigError(str(error)) from error
         self._node = node
-        ttl_ns = self._options.timing.lease_ttl_ns
-        self._link = Link(node, self._channel, copy, facts, ttl_ns=ttl_ns, clock=clock)
+        self._link = Link(node, self._channel, copy, facts, times=self._times(), clock=clock)
         self.cluster_id = identity.cluster_id
         node.start()
+
+    def _times(self) -> Times:
+        timing = self._options.timing
+        # The longest election timeout: the next coordinator should be there by then.
+        return Times(ttl_ns=timing.lease_ttl_ns, grace_ns=2 * timing.election_ns)
 
     def _on_coordinator(self, node_id: int) -> None:
         assert self._node is not None

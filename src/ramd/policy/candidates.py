@@ -24,7 +24,7 @@ from ramd.domain.observation import (
     ServerState,
 )
 from ramd.domain.sync import NO_SET
-from ramd.policy.lineage import Kind, line, standing
+from ramd.policy.lineage import off_line, reach
 from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
 from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end, void
 
@@ -63,9 +63,19 @@ def judge(view: ClusterView) -> Field:
 
 
 def sealed_reports(view: ClusterView) -> dict[int, SealReport]:
-    """What living nodes reported under the attempt under way; other reports count for nothing."""
+    """What living nodes reported under the attempt under way, as far as it is of the line; other
+    reports count for nothing."""
     found = ((m.node_id, _sealed(view, living(view, m.node_id))) for m in view.state.members)
-    return {node_id: report for node_id, report in found if report is not None}
+    reports = {node_id: report for node_id, report in found if report is not None}
+    everybody = [report.position for report in reports.values()]
+    lease = view.lease
+    if lease.release_lsn is not None and lease.release_timeline is not None:
+        everybody.append(Position(timeline=lease.release_timeline, lsn=lease.release_lsn))
+
+    def comparable(position: Position) -> Position:
+        return replace(position, lsn=reach(view.state.reigns, position, everybody))
+
+    return {n: replace(r, position=comparable(r.position)) for n, r in reports.items()}
 
 
 def foresee(view: ClusterView) -> Field:
@@ -136,7 +146,9 @@ def _verdict(
     if not why and position is None:
         why = missing
     if not why and position is not None:
-        why = _off_line(view, position, positions) or _too_far_behind(view, node_id, position)
+        why = off_line(view.state.reigns, position, positions.values()) or _too_far_behind(
+            view, node_id, position
+        )
     if position is None:
         return Verdict(node_id=node_id, eligible=False, reason=why)
     holds = f"holds WAL to {format_lsn(position.lsn)} on timeline {position.timeline}"
@@ -189,7 +201,7 @@ def _whole_only(view: ClusterView, field: Field, reports: Mapping[int, SealRepor
 def _if_whole(
     view: ClusterView, verdict: Verdict, reports: Mapping[int, SealReport], safe: Safe
 ) -> Verdict:
-    why = void(view, verdict.node_id, reports[verdict.node_id])
+    why = void(view, verdict.node_id, reports)
     seen = living(view, verdict.node_id)
     if not why and seen is not None and seen.fence is FenceKind.STAND_IN:
         why = "does not load the extension, without which no synchronous set can be proven"
@@ -236,23 +248,6 @@ def _leaves(view: ClusterView, node_id: int) -> bool:
         return False
     waits = order.successor is not None and view.voting.settled and view.voting.has(node_id)
     return not waits
-
-
-def _off_line(view: ClusterView, position: Position, positions: Mapping[int, Position]) -> str:
-    found = standing(view.state.reigns, position)
-    if found.kind is Kind.ON_LINE:
-        return ""
-    if found.awaits_epoch is not None and not _followed(view, found.awaits_epoch, positions):
-        # Nobody who answers holds anything of that epoch: the old line is all there is.
-        return ""
-    return f"is off the line: {found.reason}"
-
-
-def _followed(view: ClusterView, epoch: int, positions: Mapping[int, Position]) -> bool:
-    """Somebody has reported WAL of `epoch` or of a later one on the line."""
-    on_line = {segment.timeline for segment in line(view.state.reigns)}
-    later = {r.timeline for r in view.state.reigns if r.epoch >= epoch and r.timeline in on_line}
-    return any(position.timeline in later for position in positions.values())
 
 
 def _too_far_behind(view: ClusterView, node_id: int, position: Position) -> str:

@@ -11,7 +11,7 @@ handed out by the group, so one number is one reign.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -106,6 +106,44 @@ def standing(reigns: Sequence[Reign], position: Position) -> Standing:
         if segment.timeline == position.timeline:
             return _within(segment, position)
     return _on_branch(reigns, segments, position)
+
+
+def reach(reigns: Sequence[Reign], position: Position, others: Collection[Position] = ()) -> Lsn:
+    """How far `position` comes on the line, to be compared with how far `others` come.
+
+    What was received behind a fork is the beginning of a record that the line does not have: it
+    counts no further than the fork, or, while that is not recorded, for less than anything that is
+    on a later timeline of the line.
+    """
+    segment = next((s for s in line(reigns) if s.timeline == position.timeline), None)
+    if segment is None or segment.left_by is None or _off(reigns, position):
+        return position.lsn
+    if segment.fork is not None:
+        return min(position.lsn, segment.fork)
+    later = [o.lsn for o in others if o.timeline > position.timeline and not _off(reigns, o)]
+    return min([position.lsn, *(Lsn(max(0, lsn - 1)) for lsn in later)])
+
+
+def _off(reigns: Sequence[Reign], position: Position) -> bool:
+    return standing(reigns, position).kind is not Kind.ON_LINE
+
+
+def off_line(reigns: Sequence[Reign], position: Position, others: Iterable[Position]) -> str:
+    """Why `position` is not on the line; '' if it is, or if it only awaits the fork of an epoch of
+    which nobody among `others` holds anything: then the old line is all there is."""
+    found = standing(reigns, position)
+    if found.kind is Kind.ON_LINE:
+        return ""
+    if found.awaits_epoch is not None and not _followed(reigns, found.awaits_epoch, others):
+        return ""
+    return f"is off the line: {found.reason}"
+
+
+def _followed(reigns: Sequence[Reign], epoch: int, positions: Iterable[Position]) -> bool:
+    """Somebody has reported WAL of `epoch` or of a later one on the line."""
+    on_line = {segment.timeline for segment in line(reigns)}
+    later = {r.timeline for r in reigns if r.epoch >= epoch and r.timeline in on_line}
+    return any(position.timeline in later for position in positions)
 
 
 def how_to_rejoin(reigns: Sequence[Reign], position: Position | None, *, me: int) -> Advice:

@@ -132,8 +132,8 @@ RULES: tuple[Rule, ...] = (
         when=handover_yielding,
         act=handover_wait,
         condition="a handover is asked for and the lease of the primary runs",
-        effect="the primary is fenced and drained, or stops cleanly, and releases; at the latest its"
-        " lease runs out",
+        effect="the primary is fenced and drained, or stops cleanly, and releases; at the latest"
+        " its lease runs out",
         because="all of its WAL reaches the replicas first",
     ),
     Rule(

@@ -19,7 +19,7 @@ from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import SealReport
 from ramd.domain.sync import ALONE, NO_SET, SyncGrant, SyncMember, SyncMode, SyncSet
-from ramd.policy.lineage import Kind, standing
+from ramd.policy.lineage import off_line
 from ramd.policy.picture import handover, observation, present
 
 INCOMPLETE_MAX = 256 << 10
@@ -76,7 +76,7 @@ def ruling_nodes(view: ClusterView) -> tuple[int, ...]:
 
 def safe_end(view: ClusterView, reports: Mapping[int, SealReport]) -> Safe:
     """How far a server must be, by the positions sealed under the attempt under way."""
-    counted = {n: r for n, r in reports.items() if not void(view, n, r)}
+    counted = {n: r for n, r in reports.items() if not void(view, n, reports)}
     needs, missing = [Lsn(0)], ""
     for rule in view.state.sync.rules:
         known = [counted[m.node_id] for m in rule.members if _is(counted.get(m.node_id), m)]
@@ -119,11 +119,12 @@ def own_copy(view: ClusterView, report: SealReport) -> bool:
     return view.state.sync.primary_copy in ("", report.copy)
 
 
-def void(view: ClusterView, node_id: int, report: SealReport) -> str:
-    """Why a sealed position does not count; '' if it does."""
-    found = standing(view.state.reigns, report.position)
-    if found.kind is not Kind.ON_LINE:
-        return f"is off the line: {found.reason}"
+def void(view: ClusterView, node_id: int, reports: Mapping[int, SealReport]) -> str:
+    """Why the sealed position of a node among `reports` does not count; '' if it does."""
+    report = reports[node_id]
+    everyone = (one.position for one in reports.values())
+    if why := off_line(view.state.reigns, report.position, everyone):
+        return why
     confirmed = _confirmed(view, node_id, report.copy)
     if report.position.lsn + INCOMPLETE_MAX < confirmed:
         here, there = format_lsn(report.position.lsn), format_lsn(confirmed)
@@ -149,7 +150,7 @@ def granted_set(
     ready = [
         SyncMember(node_id=node, copy=reports[node].copy)
         for node in confirmers(state, winner)
-        if node in reports and not void(view, node, reports[node])
+        if node in reports and not void(view, node, reports)
         if reports[node].copy and reports[node].position.lsn <= upto
     ]
     target = _first_set(view, winner, ready)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ramd.domain.lsn import LSN_MAX, Lsn
 from ramd.domain.model import Reign, StartMode
 from ramd.domain.observation import Position
-from ramd.policy.lineage import Kind, Rejoin, how_to_rejoin, line, standing
+from ramd.policy.lineage import Kind, Rejoin, how_to_rejoin, line, reach, standing
 
 
 def opened(timeline: int = 1) -> Reign:
@@ -135,6 +135,23 @@ def test_only_the_present_primary_is_waited_for() -> None:
     assert how_to_rejoin(history, at(1, 120), me=3).how is Rejoin.WAIT
     later = (*history, promoted(3, 3, 2, seal=150))
     assert how_to_rejoin(later, at(1, 120), me=3).how is Rejoin.CLONE
+
+
+def test_what_lies_behind_a_fork_is_not_compared() -> None:
+    """A node elected at 300 had complete records to 280 only; another one received up to 290."""
+    forked = (opened(), promoted(2, 2, 1, seal=300, fork=280))
+    assert reach(forked, at(1, 290)) == 280
+    assert reach(forked, at(1, 270)) == 270
+    assert reach(forked, at(2, 285)) == 285
+    assert reach(forked, at(1, 310)) == 310, "off the line: nobody compares it"
+    assert reach(forked, at(7, 290)) == 290
+
+
+def test_a_fork_that_is_not_recorded_lies_before_all_of_its_timeline() -> None:
+    begun = (opened(), promoted(2, 2, 1, seal=300))
+    assert reach(begun, at(1, 290)) == 290
+    assert reach(begun, at(1, 290), [at(1, 290), at(2, 285), at(9, 1)]) == 284
+    assert reach(begun, at(1, 270), [at(2, 285)]) == 270
 
 
 SMALL = st.integers(0, 6)

@@ -148,6 +148,7 @@ LEASES = st.builds(
     may_move_at_ns=st.none() | TIMES,
     released=st.booleans(),
     release_lsn=st.none() | LSNS,
+    release_timeline=st.none() | SMALL,
     holders=st.lists(SMALL, max_size=3).map(tuple),
     stands_by=st.booleans(),
 )

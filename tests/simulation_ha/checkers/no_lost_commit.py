@@ -1,0 +1,67 @@
+"""Rule S4: an acknowledged commit is lost only where the decision said that it may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ramd.domain.model import StartMode
+from tests.simulation_ha.checkers.base import Acked, Broken, Checker, Granted, Handler, Promoted
+from tests.support.ha_wal import Record
+
+if TYPE_CHECKING:
+    from tests.support.ha_host import Host
+
+BYTES = re.compile(r"loses (\d+) bytes$")
+ANY = 1 << 62
+
+
+class NoLostCommit(Checker):
+    """Every acknowledged write is looked for on each server that becomes primary."""
+
+    def __init__(self, hosts: Mapping[int, Host]) -> None:
+        super().__init__(hosts)
+        self.acked: dict[int, Record] = {}
+        self._allowed: list[tuple[int, str]] = []
+        """Up to which LSN writes may be lost (0: none) and the decision, of each grant since the
+        last that ended in a promotion."""
+
+    def handlers(self) -> Mapping[type, Handler]:
+        return {Acked: self._acked, Granted: self._granted, Promoted: self._promoted}
+
+    def _acked(self, event: Acked) -> None:
+        self.acked[event.record.uid] = event.record
+
+    def _granted(self, event: Granted) -> None:
+        """How many bytes of acknowledged WAL past its own end the winner may lack."""
+        record, sync = event.payload.record, event.payload.sync
+        if event.payload.reign.start is not StartMode.PROMOTE:
+            return
+        guarded = not event.before.sync.asynchronous and not (sync and sync.after_loss)
+        found = BYTES.search(record.reason.split("; its commits")[0])
+        if guarded or "loses nothing" in record.reason or "restart of" in record.reason:
+            allowed = 0
+        else:
+            # Counted from what was reported, which may end within a record.
+            end = event.payload.reign.seal_lsn or 0
+            allowed = end + int(found[1]) if found else ANY
+        self._allowed.append((allowed, record.reason))
+
+    def _promoted(self, event: Promoted) -> None:
+        disk, epoch = event.host.disk, event.host.record.opened_epoch
+        allowed, reason = max(self._allowed)
+        self._allowed.clear()
+        there = {record.uid for record in disk.wal if record.uid}
+        fork = disk.history[-1][1]
+        gone = [r for uid, r in self.acked.items() if uid not in there]
+        bad = [r for r in gone if r.end > allowed]
+        if bad:
+            raise Broken(
+                f"S4: node {event.host.node_id}, primary of epoch {epoch}, lacks {len(bad)}"
+                f" acknowledged writes, the first is {bad[0].uid} at {bad[0].end}, its fork is at"
+                f" {fork}; the decision: {reason}"
+            )
+        event.host.world.tally["writes lost as said"] += len(gone)
+        for record in gone:
+            del self.acked[record.uid]

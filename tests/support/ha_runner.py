@@ -1,0 +1,75 @@
+"""Many seeds of the simulated cluster on all cores, and what they reached together.
+
+Lives here: handing seeds to processes, adding up, what was never reached. Must not live here:
+printing (tools/sim_ha.py). Start reading at `run_many`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from ramd.execute.transitions import TRANSITIONS
+from ramd.policy.rules import RULES
+from tests.support.ha_run import Outcome, run_seed
+
+
+@dataclass(slots=True)
+class Totals:
+    """Outcomes added up."""
+
+    tally: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    cpu_s: float = 0.0
+
+    def add(self, outcome: Outcome, cpu_s: float) -> None:
+        self.runs += 1
+        self.cpu_s += cpu_s
+        self.tally.update(outcome.tally)
+
+
+def rules_reached(tally: Counter[str]) -> dict[str, int]:
+    """How often a coordinator came to each rule of the table."""
+    return {rule.name: tally[f"rule {rule.name}"] for rule in RULES}
+
+
+def transitions_reached(tally: Counter[str]) -> dict[str, int]:
+    """How often each entry of the table of transitions was begun."""
+    return {
+        f"{situation} {goal.__name__}": tally[f"transition {situation} {goal.__name__}"]
+        for situation, goal in TRANSITIONS
+    }
+
+
+def timed(seed: int, storm_s: float | None) -> tuple[Outcome, float]:
+    """One seed, and the processor time that it took."""
+    begun_s = time.process_time()
+    return run_seed(seed, storm_s), time.process_time() - begun_s
+
+
+def run_many(
+    seeds: Iterator[int],
+    jobs: int,
+    *,
+    storm_s: float | None = None,
+    more: Callable[[], bool] = lambda: True,
+) -> Iterator[tuple[Outcome, float]]:
+    """Outcomes as they come; no seed is begun any more once `more()` is false."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running: set[Future[tuple[Outcome, float]]] = set()
+        while True:
+            while len(running) < jobs and more():
+                seed = next(seeds, None)
+                if seed is None:
+                    break
+                running.add(pool.submit(timed, seed, storm_s))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
