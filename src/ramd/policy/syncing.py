@@ -20,7 +20,7 @@ from ramd.policy.syncset import confirmers, synchronous
 
 NS_PER_MS = 1_000_000
 JOIN_NS = 2_000_000_000
-"""A replica joins the set when it has streamed for so long."""
+"""A replica joins the set when it has streamed for so long; the first one at once."""
 LEAVE_NS = 2_000_000_000
 """A member leaves it when it has not streamed for so long."""
 
@@ -133,12 +133,15 @@ def _too_few(view: SyncView, usable: list[SyncMember]) -> tuple[SyncSet, str]:
 
 
 def _usable(view: SyncView) -> list[SyncMember]:
-    """Who streams steadily, and members that were only just lost; one copy of each node."""
+    """Who streams steadily, and members that were only just lost; one copy of each node.
+
+    The first set takes whoever streams: until there is one, commits wait for nobody.
+    """
     memory, goal = view.memory, view.state.sync.goal
     found = {
         member.node_id: member
         for member, since_ns in memory.streaming.items()
-        if member in goal.members or view.now_ns - since_ns >= JOIN_NS
+        if goal == NO_SET or member in goal.members or view.now_ns - since_ns >= JOIN_NS
     }
     for member, since_ns in memory.missing.items():
         lately = view.now_ns - since_ns < LEAVE_NS and member.copy

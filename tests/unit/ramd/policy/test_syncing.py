@@ -131,7 +131,8 @@ def test_the_first_set_waits_for_everybody_and_then_has_everybody() -> None:
     assert isinstance(primary.wait(5_000 * MS), Keep)
     assert primary.record.goal == NO_SET
     primary.come(3)
-    primary.wait(JOIN_NS + 200 * MS)
+    assert isinstance(primary.look(), Change), "commits wait for nobody until then"
+    primary.wait(200 * MS)
     assert primary.record == SyncRecord(generation=1, rules=(any_of(1, 2, 3),))
     assert primary.said == ["commits wait for any 1 of node 2, 3: 2 replicas stream"]
 
