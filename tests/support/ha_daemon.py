@@ -22,7 +22,7 @@ from ramd.execute.lease_note import LeaseNote
 from ramd.execute.local import LocalRecord, LocalStore
 from ramd.execute.syncing import Syncing
 from ramd.link.facts import Facts
-from ramd.link.handle import Link
+from ramd.link.handle import Link, Times
 from ramd.link.join import WAKING
 from ramd.link.state_copy import StateCopy
 from ramd.loop import ControlLoop, Parts
@@ -157,12 +157,13 @@ class Daemon:
         self.node.hooks = GroupHooks(
             apply=apply, event=on_event, coordinator=coordinator, lease=lease
         )
+        timing = world.plan.timing
         return Link(
             cast(Any, self.node),
             cast(Any, Casts(self.node, world.channels)),
             copy,
             cast(Facts, NoFacts()),
-            ttl_ns=world.plan.timing.lease_ttl_ns,
+            times=Times(ttl_ns=timing.lease_ttl_ns, grace_ns=2 * timing.election_ns),
             clock=host.clock,
         )
 

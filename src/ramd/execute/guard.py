@@ -103,7 +103,8 @@ class Guard:
     @property
     def opened(self) -> bool:
         """Leases of the watched epoch are published to the server that runs now."""
-        return self._watched.start_number != 0
+        number = self._watched.start_number
+        return number != 0 and number == self._ports.server.fence.start_number()
 
     def watch(self, epoch: int, *, until_ns: int | None = None) -> None:
         """From now on the server may be open for `epoch`; called before it is opened.
@@ -113,7 +114,7 @@ class Guard:
         assert epoch > 0
         if self._watched.epoch == epoch:
             return
-        if self.opened:
+        if self._watched.start_number:
             self._ports.server.fence.shut(0)
         unrenewed_ns = self._ports.clock() + self._ttl_ns
         self._watched = Watched(
@@ -127,11 +128,13 @@ class Guard:
         noted_ns = self._note.deadline_ns(epoch) if self._note is not None else None
         self.watch(epoch, until_ns=noted_ns)
 
-    def open(self, epoch: int) -> None:
-        """The running server is proven to be what `epoch` grants: it may acknowledge writes for as
-        long as the lease lasts. Costs nothing if it is open already."""
+    def open(self, epoch: int, number: int) -> None:
+        """The start `number` of the server is proven to be what `epoch` grants: it may acknowledge
+        writes for as long as the lease lasts. Costs nothing if it is open already. `number` is
+        what `fence.start_number` said before the proof was asked for: a server that has begun anew
+        since is proven again first."""
         self.watch(epoch)
-        watched, number = self._watched, self._ports.server.fence.start_number()
+        watched = self._watched
         if number and watched.start_number != number:
             watched.start_number, watched.lapsed = number, False
             events.emit(events.LeasePublished(epoch=epoch))

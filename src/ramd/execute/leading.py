@@ -104,8 +104,9 @@ async def lead_primary(work: Work) -> Step:
     work.guard.watch(goal.epoch)
     facts = await wait_accepting(work)
     await _record_fork(work, goal)
+    number = work.server.fence.start_number()
     await _synced(work, goal)
-    work.guard.open(goal.epoch)
+    work.guard.open(goal.epoch, number)
     await _record_system(work, facts)
     await work.server.ensure_roles()
     await _slots(work)
@@ -160,8 +161,9 @@ async def _promote(work: Work, goal: Lead) -> Step:
     events.emit(_promoted(goal, done, (work.ports.clock() - begun_ns) // 1_000_000))
     await work.ports.store.note_fork(OwnFork(epoch=goal.epoch, promotion=done))
     # Only now: on any other timeline it would have to be refused, and nothing may hang on it then.
+    number = work.server.fence.start_number()
     if not work.ports.unsynced(goal.epoch):
-        work.guard.open(goal.epoch)
+        work.guard.open(goal.epoch, number)
     return Step.AGAIN
 
 

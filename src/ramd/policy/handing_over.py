@@ -112,16 +112,18 @@ def _provable(view: ClusterView, verdict: Verdict) -> bool:
 
 
 def _set_of(view: ClusterView, winner: int) -> SyncGrant | None:
-    """With whom it begins: whoever streams from the old primary will have the same WAL."""
-    reign, end = present(view), view.lease.release_lsn
+    """With whom it begins: whoever has confirmed all WAL of the old primary has it, and whoever
+    streams from it will."""
+    reign, end, holders = present(view), view.lease.release_lsn, view.lease.holders
     assert end is not None
     position = Position(timeline=reign.timeline, lsn=end)
     under = Attempt(term=view.term, number=view.next_attempt)
     reports: dict[int, SealReport] = {}
     for member in view.state.members:
         seen = living(view, member.node_id)
-        streams = seen is not None and seen.upstream == reign.node_id
-        if seen is not None and (streams or member.node_id == winner):
+        if seen is None:
+            continue
+        if seen.upstream == reign.node_id or member.node_id in (winner, *holders):
             reports[member.node_id] = SealReport(
                 epoch=reign.epoch, attempt=under, position=position, copy=seen.copy
             )

@@ -239,8 +239,12 @@ def drop_refusal(state: ClusterState, command: DropMember) -> str:
     """Why `node_id` stays a member; '' if it goes."""
     if state.member(command.node_id) is None:
         return f"node {command.node_id} is not a member"
-    ordered = state.departure(command.node_id) is not None
-    return "" if ordered else f"nobody has ordered to remove node {command.node_id}"
+    if state.departure(command.node_id) is None:
+        return f"nobody has ordered to remove node {command.node_id}"
+    # A change that named it may have been on its way when the coordinator looked (attacks M7).
+    if any(command.node_id in rule.nodes for rule in state.sync.rules):
+        return f"node {command.node_id} may have confirmed commits: the set changes first"
+    return ""
 
 
 def dropped(state: ClusterState, command: DropMember) -> Change:

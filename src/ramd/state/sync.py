@@ -58,7 +58,8 @@ def change_refusal(state: ClusterState, command: ChangeSync) -> str:
         return f"epoch {command.epoch} is not the present one"
     if command.generation != record.generation + 1:
         return f"change {command.generation} does not follow {record.generation}"
-    if len(record.rules) >= RULES_MAX and command.target not in record.rules:
+    adds = bool(command.target.members) and command.target not in record.rules
+    if adds and len(record.rules) >= RULES_MAX:
         return f"{RULES_MAX} sets rule already: the change under way must be settled first"
     return (
         set_refusal(state, command.target, primary=state.reign.node_id)

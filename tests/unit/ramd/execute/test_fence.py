@@ -176,7 +176,7 @@ async def test_a_failed_promotion_never_has_a_lease(tmp_path: Path) -> None:
 async def test_only_a_lease_in_hand_is_published(tmp_path: Path) -> None:
     """What the guard grants a server that it would have to stop is no lease."""
     node, fence = await leading(tmp_path)
-    node.guard.open(2)
+    node.guard.open(2, fence.start_number())
     assert fence.page.word == SHUT
     node.lease(3)
     async with node.running():
@@ -199,10 +199,25 @@ async def test_opening_again_costs_nothing(
     node.lease(2)
     assert not node.guard.opened
     for _ in range(3):
-        node.guard.open(2)
+        node.guard.open(2, fence.start_number())
         assert node.guard.opened
     assert len(fence.published) == 1
     assert len(event(caplog, "lease_published")) == 1
+
+
+@virtual
+async def test_a_server_that_began_anew_after_it_was_proven_is_not_opened(tmp_path: Path) -> None:
+    """The daemon may be stopped between the proof and the opening."""
+    node, fence = await leading(tmp_path)
+    node.lease(2)
+    proven = fence.start_number()
+    crash_cycle(node.server, recovers_s=0)
+    node.guard.open(2, proven)
+    assert not node.guard.opened
+    async with node.running():
+        await elapse(A_LOOK_S)
+        assert not acknowledges(node.server)
+        assert fence.page.word == SHUT
 
 
 # --- the latch --------------------------------------------------------------------------------
@@ -217,7 +232,7 @@ async def test_after_the_latch_no_renewal_opens_the_epoch_again(tmp_path: Path) 
         assert not node.guard.opened
         published = len(fence.published)
         await elapse(10)
-        node.guard.open(2)
+        node.guard.open(2, fence.start_number())
         await elapse(1)
         assert len(fence.published) == published
         assert fence.page.word == SHUT

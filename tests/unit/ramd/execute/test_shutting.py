@@ -102,7 +102,7 @@ async def test_epoch_that_was_never_opened_is_latched_in_the_page_too(tmp_path: 
 async def test_watch_of_another_epoch_shuts_the_one_before(tmp_path: Path) -> None:
     node, fence = await leading(tmp_path)
     node.lease(2)
-    node.guard.open(2)
+    node.guard.open(2, fence.start_number())
     assert fence.page.word != SHUT
     node.guard.watch(2)
     assert fence.page.word != SHUT
@@ -119,7 +119,7 @@ async def test_watch_of_another_epoch_shuts_the_one_before(tmp_path: Path) -> No
 async def test_rest_shuts(tmp_path: Path) -> None:
     node, fence = await leading(tmp_path)
     node.lease(2)
-    node.guard.open(2)
+    node.guard.open(2, fence.start_number())
     node.guard.rest()
     assert fence.page.word == SHUT
     assert (node.guard.watching, fence.page.latched) == (0, 0)
@@ -137,7 +137,7 @@ async def test_the_daemon_gives_a_sign_of_life(tmp_path: Path, watching: bool) -
     node, fence = await leading(tmp_path)
     node.lease(2)
     if watching:
-        node.guard.open(2)
+        node.guard.open(2, fence.start_number())
     async with node.running(lease=2):
         for _ in range(10):
             before = fence.page.beats

@@ -206,6 +206,27 @@ async def test_after_a_crash_that_the_server_survives_the_end_of_recovery_is_con
 
 
 @virtual
+async def test_a_quick_recovery_is_confirmed_first_whoever_notices_it_before_the_guard(
+    tmp_path: Path,
+) -> None:
+    """After a stall of the daemon the executor may look before the guard does."""
+    primary = Primary(tmp_path, SyncRecord(generation=7, rules=(any_of(1, 2, 3),)))
+    primary.show(flushed={2: 2000, 3: 2000})
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await primary.node.until(lambda: acknowledges(primary.node.server))
+        await elapse(ENOUGH_S)
+        primary.show(end=3000)
+        crash_cycle(primary.node.server, recovers_s=0)
+        primary.node.executor.pursue(LEAD)
+        await elapse(1.5)
+        assert {start for _, start in primary.fence.published} == {1}
+        assert not acknowledges(primary.node.server)
+        primary.show(flushed={2: 2000, 3: 3000})
+        await primary.node.until(lambda: acknowledges(primary.node.server))
+
+
+@virtual
 async def test_without_a_set_a_primary_writes_at_once(tmp_path: Path) -> None:
     primary = Primary(tmp_path, SyncRecord())
     async with primary.node.running(primary.syncing.run(), lease=2):

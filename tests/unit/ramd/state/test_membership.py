@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ramd.domain.model import ClusterState, Departure, Handover, Invitation, Member, Removal
+from ramd.domain.sync import NO_SET, SyncMember, SyncRecord, SyncSet
 from ramd.state.apply import apply, apply_grant, refusal
 from ramd.state.commands import GrantPayload, RequestHandover
 from ramd.state.member_commands import (
@@ -280,6 +281,18 @@ def test_who_waits_for_a_successor_may_leave_at_once_instead(led: ClusterState) 
 def test_nobody_is_dropped_whom_nobody_removed(joined: ClusterState) -> None:
     assert refusal(joined, DropMember(node_id=7)) == "node 7 is not a member"
     assert "nobody has ordered" in refusal(joined, DropMember(node_id=4))
+
+
+def test_nobody_is_dropped_on_whose_word_commits_may_rest(joined: ClusterState) -> None:
+    """The primary's change was on its way when the coordinator looked. A promotion would need the
+    word of this copy, and only members are heard."""
+    leaving = apply(joined, RemoveMember(node_id=4), 22)
+    one = SyncSet(members=(SyncMember(node_id=4, copy="4" * 16),), k=1)
+    named = replace(leaving, sync=SyncRecord(generation=1, rules=(NO_SET, one), target=one))
+    assert "may have confirmed commits" in refusal(named, DropMember(node_id=4))
+    other = SyncSet(members=(SyncMember(node_id=2, copy="2" * 16),), k=1)
+    settled = replace(leaving, sync=SyncRecord(generation=2, rules=(other,)))
+    assert not refusal(settled, DropMember(node_id=4))
 
 
 def test_who_became_primary_after_all_does_not_leave(joined: ClusterState) -> None:

@@ -170,6 +170,15 @@ def test_changes_do_not_pile_up_without_bound() -> None:
     assert not refusal(state, change(rules[0]))
 
 
+@pytest.mark.parametrize("target", [ALONE, NO_SET])
+def test_the_way_to_nobody_is_open_however_many_sets_rule(target: SyncSet) -> None:
+    """It lets no further set rule; refused, writes would hang for ever on members that are gone."""
+    rules = tuple(any_of(1, 2, mark=str(n)) for n in range(RULES_MAX))
+    state = led(sync=SyncRecord(generation=5, rules=rules, target=rules[-1]))
+    assert not refusal(state, change(target))
+    assert apply_explained(state, change(target), 99).state.sync.rules == rules
+
+
 @pytest.mark.parametrize(
     "settings",
     [
