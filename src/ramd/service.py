@@ -33,6 +33,7 @@ from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.members import orders
 from ramd.members.cases import MemberCases
 from ramd.policy.syncorder import follows_settings, ordered
+from ramd.policy.syncset import begun
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
 from ramd.postgres.orphans import kill_server_of
@@ -137,7 +138,7 @@ class RamdService(MemberCases):
     def _created(self, made: formation.Made, plans: tuple[formation.NodePlan, ...]) -> bool | None:
         """True once the primary accepts writes and every other node streams from it."""
         _require_alive(made, plans)
-        return all_serve(self._host.picture) or None
+        return finished(self._host.picture) or None
 
     async def _undo(self, made: formation.Made, *, fresh: bool) -> None:
         """Leave nothing of a create that failed, and everything that was there before."""
@@ -300,3 +301,11 @@ def _undone(error: RamdError, what: str) -> RamdError:
         hint=error.hint,
         field=error.field,
     )
+
+
+def finished(picture: Snapshot) -> bool:
+    """A new cluster is what was asked for: everybody serves, and commits wait as they are to."""
+    if not all_serve(picture) or picture.state.reign is None:
+        return False
+    primary = picture.of(picture.state.reign.node_id)
+    return primary is not None and begun(picture.state, primary.observation)

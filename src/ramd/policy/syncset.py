@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ramd.domain.decision import ClusterView
 from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.model import ClusterState
-from ramd.domain.observation import SealReport
+from ramd.domain.observation import FenceKind, Observation, SealReport
 from ramd.domain.sync import ALONE, NO_SET, SyncGrant, SyncMember, SyncMode, SyncSet
 from ramd.policy.lineage import off_line
 from ramd.policy.picture import handover, observation, present
@@ -56,6 +56,13 @@ def synchronous(state: ClusterState, primary: int) -> bool:
     mode, replicas = state.settings.synchronous_replication, len(state.members) - 1
     wanted = mode is SyncMode.ON or (mode is SyncMode.AUTO and replicas > 1)
     return wanted and bool(confirmers(state, primary))
+
+
+def begun(state: ClusterState, primary: Observation) -> bool:
+    """Commits wait for replicas, if they are to and the server can prove it."""
+    if primary.fence is not FenceKind.EXTENSION or not synchronous(state, primary.node_id):
+        return True
+    return state.sync.target is None and bool(state.sync.goal.members)
 
 
 def loss_accepted(view: ClusterView) -> bool:

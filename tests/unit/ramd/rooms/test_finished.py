@@ -11,7 +11,7 @@ from ramd.domain.model import ClusterState, Reign, Settings, StartMode
 from ramd.domain.observation import FenceKind, Heard, Observation, ServerRole, ServerState
 from ramd.domain.service import DaemonFacts, DaemonStatus, Snapshot, Stage
 from ramd.domain.sync import SyncMember, SyncMode, SyncRecord, SyncSet
-from ramd.standing import all_serve
+from ramd.service import finished
 from tests.unit.ramd.policy.views import member
 
 SET = SyncSet(members=(SyncMember(node_id=2, copy="2" * 16),), k=1)
@@ -55,12 +55,12 @@ def picture(sync: SyncRecord, *, nodes: int = 3, **changes: Any) -> Snapshot:
 
 
 def test_commits_that_are_to_wait_do() -> None:
-    assert all_serve(picture(PROVEN))
+    assert finished(picture(PROVEN))
 
 
 @pytest.mark.parametrize("sync", [SyncRecord(), UNDER_WAY])
 def test_until_the_first_set_is_proven_a_cluster_is_not_finished(sync: SyncRecord) -> None:
-    assert not all_serve(picture(sync))
+    assert not finished(picture(sync))
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_until_the_first_set_is_proven_a_cluster_is_not_finished(sync: SyncRecor
 def test_where_nobody_is_to_be_waited_for_or_nothing_can_be_proven_it_is(
     asynchronous: dict[str, Any],
 ) -> None:
-    assert all_serve(picture(SyncRecord(), **asynchronous))
+    assert finished(picture(SyncRecord(), **asynchronous))
 
 
 def test_a_replica_that_does_not_stream_keeps_it_unfinished() -> None:
-    assert not all_serve(picture(PROVEN, streaming_replicas=(2,)))
+    assert not finished(picture(PROVEN, streaming_replicas=(2,)))
