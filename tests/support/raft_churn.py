@@ -64,7 +64,7 @@ class Churn:
         config = process.config
         change = self._wanted(config)
         voters = (config.voters | change.promote) - change.demote - change.remove
-        left = frozenset(host.node for host in self._hosts())
+        left = frozenset(host.node for host in self._hosts() if not host.doubtful)
         if not majority(voters, left):
             return  # what is lost must be replaced first: the core cannot know that it is lost
         try:
