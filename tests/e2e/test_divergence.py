@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cluster_stories import (
+    HEAL_S,
     NODES,
     ask,
     epoch_of,
@@ -21,6 +22,7 @@ from tests.support.cluster_stories import (
     wait_server_back,
     write,
 )
+from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
 from tools.local_processes import send
 
@@ -41,7 +43,23 @@ def nothing_leaves(cluster: LocalCluster, node: int) -> Iterator[None]:
             send(pid, signal.SIGCONT)
 
 
+def commits_wait_for_nobody(cluster: LocalCluster) -> None:
+    """Else nothing that only the primary has would ever be acknowledged."""
+    primary = primary_of(cluster)
+    answer = cluster.api(primary, "POST", "/replication/sync", {"mode": "off"}, timeout_s=30)
+    assert answer[0] == 200, answer
+
+    def settled() -> bool:
+        found = cluster.status()
+        if found is None or found["sync"]["changing_to"] is not None:
+            return False
+        return not found["sync"]["synchronous_standbys"]
+
+    wait_for(settled, HEAL_S, "commits wait for nobody")
+
+
 def test_a_diverged_primary_is_rewound_and_its_wal_kept(cluster: LocalCluster) -> None:
+    commits_wait_for_nobody(cluster)
     old, epoch = primary_of(cluster), epoch_of(cluster)
     shared = write(cluster, range(1, 11))
     same_everywhere(cluster, shared)

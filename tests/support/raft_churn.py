@@ -103,7 +103,7 @@ class Churn:
                 for other in others
                 for config in relevant_of(other)
             )
-            if not named and self._rng.random() < 0.3:
+            if others and not named and self._rng.random() < 0.3:
                 host.lose()
 
 
