@@ -51,9 +51,9 @@ def commits_wait_for_nobody(cluster: LocalCluster) -> None:
 
     def settled() -> bool:
         found = cluster.status()
-        if found is None or found["sync"]["changing_to"] is not None:
+        if found is None or found["sync"]["synchronous"] or found["sync"]["changing_to"]:
             return False
-        return not found["sync"]["synchronous_standbys"]
+        return ask(cluster, primary, "SHOW synchronous_standby_names") == [("",)]
 
     wait_for(settled, HEAL_S, "commits wait for nobody")
 
