@@ -8,18 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgraft.core.types import Config, Entry, EntryKind, HardState, Index, NodeId, Snapshot, Term
+from pgraft.core.types import Entry, HardState, Index
 from pgraft.storage import snapshot as snapshots
 from pgraft.storage import wal
 from pgraft.storage.errors import DiskFull, WalFailed
 from pgraft.storage.replay import Recovery, recover
-from pgraft.storage.segment import Owner
 from pgraft.storage.wal import WalBatch
 from tests.support.pgraft_disk import MemoryDisk
-
-OWNER = Owner(cluster_id="c" * 32, node=1, uuid="a" * 32)
-SMALL = 4096
-CONFIG = Config(voters=frozenset({NodeId(1)}))
+from tests.support.pgraft_log import OWNER, SMALL, entry, snap, state
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,19 +23,6 @@ def _small_segments() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pgraft.storage.wal.SEGMENT_BYTES", SMALL)
         yield
-
-
-def entry(index: int, term: int = 1, size: int = 10) -> Entry:
-    data = bytes([index % 251]) * size
-    return Entry(term=Term(term), index=Index(index), kind=EntryKind.COMMAND, data=data)
-
-
-def state(term: int, commit: int = 0) -> HardState:
-    return HardState(term=Term(term), vote=NodeId(term % 3 + 1), commit=Index(commit))
-
-
-def snap(index: int, term: int = 1) -> Snapshot:
-    return Snapshot(index=Index(index), term=Term(term), config=CONFIG, data=b"%d" % index)
 
 
 @st.composite
