@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgraft.core.types import Change, CoreEvent, EventKind, Grant, NodeId, ProposalRefused, Role
+from pgraft.core.types import Change, Grant, NodeId, ProposalRefused, Role
 from pgraft.net.channel import CallRefused, Channel, PeerLost
 from pgraft.net.channel import PeerError as ChannelError
 from pgraft.node import Node, ProposalUnknown, ReadFailed
@@ -27,8 +27,6 @@ from ramd.link.lease import LeaseKeeper
 from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
-NO_QUORUM = "no quorum"
-"""Why a coordinator steps down, as the core says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +95,13 @@ class Link:
         self._facts = facts
         self._reach = _Reach(grace_ns=times.grace_ns)
 
-    def on_coordinator(self, node_id: int) -> None:
-        """The group's coordinator is another one: note since when it is this node, and renew."""
+    def on_coordinator(self, node_id: int, *, lost: bool = False) -> None:
+        """The group's coordinator is another one: note since when it is this node, and renew.
+        `lost`: this node was it, and hears of no majority."""
+        if lost:
+            self._reach.lost()
         self._reach.note(node_id, self._clock(), is_me=node_id == int(self._node.node))
         self._keeper.turn()
-
-    def happened(self, event: CoreEvent) -> None:
-        """The core told this, before it says who coordinates now."""
-        self._facts.happened(event)
-        if event.kind is EventKind.STEPPED_DOWN and event.detail == NO_QUORUM:
-            self._reach.lost()
 
     def renew(self) -> None:
         """See LeaseKeeper.turn."""
