@@ -252,10 +252,14 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Follow:
-    """Be a replica of `upstream` (a node id), rejoining by the record of reigns if needed."""
+    """Be a replica of `upstream` (a node id), rejoining by the record of reigns if needed.
+
+    `anew`: this copy of the data is kept aside first, and `upstream` cloned; '' none.
+    """
 
     epoch: int
     upstream: int
+    anew: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
