@@ -62,6 +62,7 @@ def test_the_node_follows_with_the_order_in_its_goal(state: ClusterState, anew: 
     facts = LocalFacts(me=2, now_ns=NOW_NS, in_touch=True)
     goal = plan(state, directive, facts, heard(2).observation)
     assert goal == Follow(epoch=1, upstream=1, anew=anew)
+    assert ("anew='2a'" in str(goal)) == bool(anew)
 
 
 # --- the synchronous set ---------------------------------------------------------------------
