@@ -120,6 +120,8 @@ PG_MODULE_MAGIC;
 /* A process that is dying may hold the page a moment longer than the memory. */
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_MS 20
+/* As libpq/protocol.h has it from 17 on. */
+#define COPY_BOTH_RESPONSE 'W'
 /* A reader of a published block sleeps this long after so many looks. */
 #define LOOKS_BETWEEN_PAUSES 1000
 #define LOOK_PAUSE_US 1000
@@ -440,15 +442,6 @@ on_sync_generation(int value, void *extra)
 	say_loaded(value);
 }
 
-/* A walsender that begins says what it was forked with, before it can stream. */
-static void
-on_client_authentication(struct Port *port, int status)
-{
-	if (prev_client_authentication)
-		prev_client_authentication(port, status);
-	say_loaded(sync_generation);
-}
-
 static uint64
 loaded_by(int pid)
 {
@@ -505,7 +498,8 @@ has_slot(int pid)
 /*
  * Every member of the set streams through a slot of its own, which has one
  * walsender.  Whoever bears the name of one without its slot would be counted
- * beside it, so it ends.
+ * beside it, so it is refused before it streams; and ended if the set came to
+ * have its name later.
  */
 static void
 end_pretenders(void)
@@ -552,6 +546,8 @@ extern PGDLLIMPORT const CommMethods *PqCommMethods;
 
 static const CommMethods *plain_comm = NULL;
 static CommMethods guarded_comm;
+static const CommMethods *unchecked_comm = NULL;
+static CommMethods stream_comm;
 
 static bool
 must_be_silent(void)
@@ -577,6 +573,71 @@ static int
 guarded_flush_if_writable(void)
 {
 	return must_be_silent() ? 0 : plain_comm->flush_if_writable();
+}
+
+/* Somebody whom commits may wait for is known by this name, to this walsender. */
+static bool
+names_member(const char *name)
+{
+	const char *member;
+
+	if (sync_generation == 0 || SyncRepConfig == NULL)
+		return false;
+	member = SyncRepConfig->member_names;
+	for (int number = 0; number < SyncRepConfig->nmembers; number++)
+	{
+		if (pg_strcasecmp(member, name) == 0 || strcmp(member, "*") == 0)
+			return true;
+		member += strlen(member) + 1;
+	}
+	return false;
+}
+
+/*
+ * The name of a member begins with that of its slot.  Names of the daemons'
+ * form need the slot always: they may be in the set next.
+ */
+static bool
+through_own_slot(const char *name)
+{
+	const int	length = strlen(SLOT_PREFIX) + 1;
+	const char *slot = MyReplicationSlot == NULL ? NULL : NameStr(MyReplicationSlot->data.name);
+
+	if (pg_strncasecmp(name, SLOT_PREFIX, length - 1) == 0)
+		return slot != NULL && pg_strncasecmp(name, slot, length) == 0 && slot[length] == '\0';
+	return slot != NULL || !names_member(name);
+}
+
+/*
+ * The last message before a walsender streams: it has its slot by now, if it
+ * asked for one, and has confirmed nothing yet.
+ */
+static int
+checked_putmessage(char msgtype, const char *s, size_t len)
+{
+	if (msgtype == COPY_BOTH_RESPONSE && !through_own_slot(application_name))
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
+				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
+				 errhint("Give this connection another application_name.")));
+	return unchecked_comm->putmessage(msgtype, s, len);
+}
+
+/* A walsender that begins says what it was forked with, before it can stream. */
+static void
+on_client_authentication(struct Port *port, int status)
+{
+	if (prev_client_authentication)
+		prev_client_authentication(port, status);
+	say_loaded(sync_generation);
+	if (am_walsender && PqCommMethods != &stream_comm)
+	{
+		unchecked_comm = PqCommMethods;
+		stream_comm = *unchecked_comm;
+		stream_comm.putmessage = checked_putmessage;
+		PqCommMethods = &stream_comm;
+	}
 }
 
 /* A full buffer leaves by itself. */
