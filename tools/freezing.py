@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tools.local_processes import ClusterError, send, wait_until
+from tools.local_processes import ClusterError, alive, send, wait_until
 
-SWEEPS_MAX = 50
+SWEEPS_MAX = 500
+SWEEP_S = 0.002
 THAW_S = 10.0
 
 
@@ -35,10 +37,11 @@ class Frozen:
     def stop_all(self, who: str, pids: Callable[[], Iterable[int]]) -> None:
         """Stop what `pids` finds until it finds nothing that runs. Raises ClusterError."""
         for _ in range(SWEEPS_MAX):
-            running = {pid for pid in pids() if not is_stopped(pid)}
+            running = {pid for pid in pids() if alive(pid) and not is_stopped(pid)}
             if not running:
                 return
             self.stop(running)
+            time.sleep(SWEEP_S)  # it stops when it is scheduled next
         raise ClusterError(f"{who} does not stop: {running}")
 
     def thaw(self) -> None:
