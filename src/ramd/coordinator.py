@@ -32,6 +32,7 @@ from ramd.domain.observation import Attempt, Heard, Observation
 from ramd.policy.decide import decide
 from ramd.policy.memory import remember
 from ramd.policy.timeline import Timeline, follow, granted
+from ramd.state.apply import grant_obstacle
 from ramd.state.commands import (
     CancelHandover,
     Command,
@@ -63,6 +64,8 @@ class Tenure:
     decision: Decision | None = None
     appended_epoch: int = 0
     """Epoch whose grant this tenure has appended; until it commits nothing else is decided."""
+    refused: tuple[int, str] = (0, "")
+    """The last grant that could not be appended, and why."""
 
 
 @dataclass(slots=True)
@@ -242,6 +245,11 @@ class Coordinator:
         tenure.directive = directive
 
     def _grant(self, tenure: Tenure, grant: GrantTo, decision: Decision) -> None:
+        """Append it, if the state will accept it. What stands in the log before it is applied here
+        by then, so the state that is asked is the one that the grant meets: on no member can it
+        change the group's lease and be refused by the state, which would part the two for good."""
+        if self._consensus.status().in_flight:
+            return  # the next entry that is applied wakes us
         wall_ms = _wall_ms()
         reign = Reign(
             epoch=grant.epoch,
@@ -254,12 +262,22 @@ class Coordinator:
         )
         record = record_of(decision, grant.epoch, wall_ms)
         payload = GrantPayload(reign=reign, record=record, sync=grant.sync)
+        state = self._consensus.state()
+        if why := grant_obstacle(state, grant.node_id, grant.epoch, payload):
+            self._refused(tenure, grant.epoch, why)
+            return
         try:
             self._consensus.grant(grant.node_id, grant.epoch, encode_grant_payload(payload))
         except RamdError as refusal:
-            events.emit(events.GrantRefused(epoch=grant.epoch, reason=refusal.message))
+            self._refused(tenure, grant.epoch, refusal.message)
             return
         tenure.appended_epoch = grant.epoch
+
+    def _refused(self, tenure: Tenure, epoch: int, why: str) -> None:
+        """Said once: it is tried again at each beat."""
+        if tenure.refused != (epoch, why):
+            tenure.refused = (epoch, why)
+            events.emit(events.GrantRefused(epoch=epoch, reason=why))
 
     def _move(self, node_id: int, now_ns: int) -> None:
         self._past.last_transfer_ns = now_ns

@@ -250,6 +250,10 @@ class FakeServer(Server):
             await self.enter("tell_sync")
             self.told = conf
 
+    def tell_again(self) -> None:
+        self.calls.append("tell_again")
+        self.on_call("tell_again")
+
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         await self.enter("sync_facts", "probe")
         return self.streams

@@ -214,6 +214,10 @@ class SimServer(Server):
         if self.running:
             self.must_run().reload()
 
+    def tell_again(self) -> None:
+        if self.running:
+            self.must_run().reload()
+
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         await self.enter("sync_facts")
         server = self.must_run()

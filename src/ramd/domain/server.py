@@ -170,6 +170,9 @@ class Server(Protocol):
         """From now on its configuration says this, at each start as well; a running server is told,
         which is no proof that it goes by it. Costs nothing if it was told before."""
 
+    def tell_again(self) -> None:
+        """A running server reads its configuration once more, unchanged."""
+
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         """Whom a running primary waits for and who streams from it. Raises PostgresError."""
 
