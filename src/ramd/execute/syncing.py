@@ -90,6 +90,8 @@ class Course:
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
+    proposed: tuple[int, str] = (0, "")
+    """The change that was told of last."""
     reason: str = ""
     """Why commits wait for nobody although that is not off."""
 
@@ -298,7 +300,10 @@ class Syncing:
         )
 
     def _tell(self, generation: int, reason: str) -> None:
-        events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
+        """Once for each change, however often it cannot be proposed."""
+        if self._course.proposed != (generation, reason):
+            self._course.proposed = (generation, reason)
+            events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
 
     def _waits(self, why: str) -> None:
         proof = self._course.proof

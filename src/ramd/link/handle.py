@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgraft.core.types import Change, Grant, NodeId, ProposalRefused, Role
+from pgraft.core.types import Change, CoreEvent, EventKind, Grant, NodeId, ProposalRefused, Role
 from pgraft.net.channel import CallRefused, Channel, PeerLost
 from pgraft.net.channel import PeerError as ChannelError
 from pgraft.node import Node, ProposalUnknown, ReadFailed
@@ -27,6 +27,8 @@ from ramd.link.lease import LeaseKeeper
 from ramd.link.state_copy import StateCopy
 
 NS_PER_MS = 1_000_000
+NO_QUORUM = "no quorum"
+"""Why a coordinator steps down, as the core says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,10 @@ class _Reach:
         if self._known and not coordinator:
             self._lost_ns = now_ns
         self._known = bool(coordinator)
+
+    def lost(self) -> None:
+        """This node stopped coordinating because it heard of no majority: that is known at once."""
+        self._known, self._lost_ns = False, None
 
     def has_quorum(self, now_ns: int) -> bool:
         """A coordinator is known, or was a moment ago."""
@@ -95,6 +101,12 @@ class Link:
         """The group's coordinator is another one: note since when it is this node, and renew."""
         self._reach.note(node_id, self._clock(), is_me=node_id == int(self._node.node))
         self._keeper.turn()
+
+    def happened(self, event: CoreEvent) -> None:
+        """The core told this, before it says who coordinates now."""
+        self._facts.happened(event)
+        if event.kind is EventKind.STEPPED_DOWN and event.detail == NO_QUORUM:
+            self._reach.lost()
 
     def renew(self) -> None:
         """See LeaseKeeper.turn."""

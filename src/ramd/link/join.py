@@ -134,7 +134,7 @@ class Membership:
             woken()
 
         def on_event(event: CoreEvent) -> None:
-            facts.happened(event)
+            self.link.happened(event)
             if event.kind in WAKING:
                 woken()
 

@@ -296,7 +296,10 @@ async def test_the_server_waits_for_nobody_only_when_that_is_recorded(tmp_path: 
 
 
 @virtual
-async def test_nothing_is_proposed_without_the_lease(tmp_path: Path) -> None:
+async def test_nothing_is_proposed_without_the_lease_and_what_would_be_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "ramd")
     primary = Primary(tmp_path, SyncRecord(generation=7, rules=(any_of(1, 2, 3),)))
     primary.show(flushed={2: 2000, 3: 2000})
     async with primary.node.running(primary.syncing.run()):
@@ -307,6 +310,8 @@ async def test_nothing_is_proposed_without_the_lease(tmp_path: Path) -> None:
         primary.show(flushed={})
         await elapse(60)
         assert primary.proposed == []
+        said = [r for r in caplog.records if getattr(r, "event", "") == "sync_proposed"]
+        assert len(said) == 1
 
 
 @virtual
