@@ -168,7 +168,7 @@ class Run:
             self._pass(min(step.pause_s, until_s - time.monotonic()))
 
     def _step(self, step: Step) -> None:
-        begun = Begun(at_s=time.monotonic(), kind=step.kind, role=step.role)
+        begun = Begun(at_s=time.monotonic(), kind=step.kind, role=step.role, number=step.number)
         said = self.harm.do(step)
         if said.startswith("nothing"):
             self.findings.storm.nothing += 1
