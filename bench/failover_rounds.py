@@ -103,11 +103,11 @@ def seen_by(acks: Sequence[Ack], old: int, begun_s: float) -> Seen:
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """One stack that has been started, and the faults of a round on it."""
+    """One stack that has been started, and faults on it."""
 
     stack: Stack
     terms: Terms
-    rng: random.Random
+    rng: random.Random = field(default_factory=random.Random)
     missing: int = 0
     frozen: Frozen = field(default_factory=Frozen)
 
