@@ -118,9 +118,10 @@ class Harm:
         return f"node {victims[0]}"
 
     def _kill_nodes(self, step: Step, victims: list[int]) -> str:
+        said = self._start_later(step, dict.fromkeys(victims))  # first: it must come back anyhow
         for node in victims:
             self._cluster.kill_node(node)
-        return self._start_later(step, dict.fromkeys(victims))
+        return said
 
     def _signal_daemons(self, step: Step, victims: list[int]) -> str:
         how = signal.SIGTERM if step.kind is Kind.DAEMON_STOPPED else signal.SIGKILL
