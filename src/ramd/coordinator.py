@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ramd import events, switch_events
 from ramd.domain.consensus import Consensus, GroupStatus
@@ -44,9 +44,11 @@ from ramd.state.phases import RecordPhases
 
 PATIENCE_NS = 2_000_000_000
 """A node that was heard within this is there; see TimingValues.patience_ns."""
+LEASE_TTL_NS = 3_000_000_000
 HEAR_FIRST_NS = 200_000_000
 PAUSE_NS = 1_500_000_000
-"""A gap between two beats above this is our own pause: hear first, then judge (attacks M6)."""
+"""A gap between two beats above this is our own pause: hear first, then judge (attacks M6). A
+shorter one leaves everybody who lives within `PATIENCE_NS`, for beats are 0.5 s apart."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Tenure:
 
     term: int
     since_ns: int
+    """Since when it hears and answers: its beginning, or the end of its last pause."""
     attempts: int = 0
     sealing: SealAttempt | None = None
     directive: Directive | None = None
@@ -71,6 +74,7 @@ class Past:
 
     started_ns: int
     patience_ns: int
+    ttl_ns: int
     last_beat_ns: int = 0
     last_transfer_ns: int = 0
     memory: Memory = field(default_factory=Memory)
@@ -92,11 +96,12 @@ class Coordinator:
         now_ns: int,
         propose: Callable[[Command], None],
         patience_ns: int = PATIENCE_NS,
+        ttl_ns: int = LEASE_TTL_NS,
     ) -> None:
         self._me = me
         self._consensus = consensus
         self._propose = propose
-        self._past = Past(started_ns=now_ns, patience_ns=patience_ns)
+        self._past = Past(started_ns=now_ns, patience_ns=patience_ns, ttl_ns=ttl_ns)
         self._tenure: Tenure | None = None
 
     @property
@@ -152,6 +157,7 @@ class Coordinator:
         tenure = self._enter(status, now_ns)
         if gap_ns > PAUSE_NS:
             events.emit(events.LoopPaused(gap_ms=gap_ns // 1_000_000))
+            _begin_anew(tenure, now_ns)
             return now_ns + HEAR_FIRST_NS
         if self.granting:
             return None
@@ -193,6 +199,7 @@ class Coordinator:
             memory=self._past.memory,
             voting=status.voting,
             silent_after_ns=self._past.patience_ns,
+            lease_ttl_ns=self._past.ttl_ns,
             seal_wait_ns=self._past.patience_ns * 3 // 4,
         )
 
@@ -292,6 +299,13 @@ class Coordinator:
         if state.formed and not carried and decision.rule not in ROUTINE_RULES:
             record = record_of(decision, state.epoch, _wall_ms())
             self._propose(RecordDecision(record=record))
+
+
+def _begin_anew(tenure: Tenure, now_ns: int) -> None:
+    """While we stood still nobody was heard or answered: that is nobody's silence."""
+    tenure.since_ns = now_ns
+    if tenure.sealing is not None:
+        tenure.sealing = replace(tenure.sealing, begun_ns=now_ns)
 
 
 def _same(before: Decision, decision: Decision) -> bool:

@@ -76,6 +76,7 @@ class FakeServer(Server):
         self.calls: list[str] = []
         self.on_call: Callable[[str], None] = lambda name: None
         self.orphans = False
+        self.fed_ns: int | None = None
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
@@ -209,6 +210,7 @@ class FakeServer(Server):
             role=role,
             position=self.disk.position,
             upstream=self._streams_from(),
+            fed_ns=self.fed_ns,
             streaming_replicas=self._replicas(),
             system_id=self.disk.system_id,
         )

@@ -487,27 +487,45 @@ member_named(const char *name, bool copies)
 	return behind == '\0' || (copies && behind == '_') ? name[length] - '0' : 0;
 }
 
+/* Somebody whom commits may wait for is known by this name, to this walsender. */
+static bool
+names_member(const char *name)
+{
+	const char *member;
+
+	if (sync_generation == 0 || SyncRepConfig == NULL)
+		return false;
+	member = SyncRepConfig->member_names;
+	for (int number = 0; number < SyncRepConfig->nmembers; number++)
+	{
+		if (pg_strcasecmp(member, name) == 0 || strcmp(member, "*") == 0)
+			return true;
+		member += strlen(member) + 1;
+	}
+	return false;
+}
+
 /*
  * Each member streams through the slot that bears its number, which has one
  * walsender.  Whoever bears the name of a member without its slot would be
- * counted beside it: that stream does not begin.  And what somebody else
- * confirms through the slot of a member is not that member's.
+ * counted beside it, also if the set that has the name was made by hand: that
+ * stream does not begin.  And what somebody else confirms through the slot of
+ * a member is not that member's.
  */
 static void
 begin_stream(void)
 {
+	const char *through = MyReplicationSlot != NULL ? NameStr(MyReplicationSlot->data.name) : "";
 	int			named = member_named(application_name, true);
-	int			slot = 0;
 	int			place = MyProc - ProcGlobal->allProcs;
 
-	if (MyReplicationSlot != NULL)
-		slot = member_named(NameStr(MyReplicationSlot->data.name), false);
-	if (named != 0 && named != slot)
+	if (named != 0 ? named != member_named(through, false)
+		: MyReplicationSlot == NULL && names_member(application_name))
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("streaming refused: \"%s\" is the name of a replica that streams through the slot " SLOT_PREFIX "%d",
-						application_name, named),
-				 errhint("Set another application_name in its primary_conninfo.")));
+				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
+				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
+				 errhint("Give this connection another application_name.")));
 	if (place < loaded_places())
 		__atomic_store_n(&loaded->processes[loaded_places() + place],
 						 (uint64) MyProcPid << 32 | (uint32) named, __ATOMIC_RELEASE);
@@ -612,7 +630,8 @@ has_slot(int pid)
 /*
  * Every member of the set streams through a slot of its own, which has one
  * walsender.  Whoever bears the name of one without its slot would be counted
- * beside it, so it ends.
+ * beside it, so it is refused before it streams; and ended if the set came to
+ * have its name later.
  */
 static void
 end_pretenders(void)

@@ -75,6 +75,8 @@ class ServerFacts:
     position: Position | None = None
     replayed_lsn: Lsn | None = None
     upstream: int | None = None
+    fed_ns: int | None = None
+    """When the WAL receiver last got anything from the upstream, CLOCK_BOOTTIME."""
     streaming_replicas: tuple[int, ...] = ()
     lag_seconds: float | None = None
     system_id: str = ""
