@@ -139,6 +139,7 @@ class Observer:
             position=self._position(pulse) or self._position_at_rest(standing),
             replayed_lsn=self._replayed(pulse),
             upstream=facts.upstream,
+            fed_ms=None if facts.fed_ns is None else max(0, now_ns - facts.fed_ns) // NS_PER_MS,
             streaming_replicas=facts.streaming_replicas,
             lag_seconds=self._lag(pulse),
             sealed=standing.sealed,
