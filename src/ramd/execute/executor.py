@@ -15,13 +15,13 @@ import random
 from dataclasses import dataclass
 
 from ramd import events
-from ramd.domain.decision import Follow, Goal, Wait
+from ramd.domain.decision import Follow, GiveUp, Goal, Wait
 from ramd.domain.errors import RamdError, Unavailable
 from ramd.domain.observation import Attempt, SealReport, Standing
 from ramd.execute.context import Knowledge, NotYet, Ports, Situation, Step
 from ramd.execute.copies import know_copy
 from ramd.execute.guard import Guard
-from ramd.execute.situation import Seen, look
+from ramd.execute.situation import Seen, look, look_briefly
 from ramd.execute.transitions import TRANSITIONS
 from ramd.execute.work import Work
 
@@ -210,13 +210,17 @@ class Executor:
     async def _steps(self, intent: Intent) -> None:
         intent.activity = ""
         for _ in range(self._ports.timing.steps_max):
-            seen = await look(self._ports, self._known)
+            seen = await self._look(intent.goal)
             if intent is not self._intent:
                 return
             if await self._step(intent, seen) is Step.DONE:
                 self._settle(intent)
                 return
         raise Unavailable(f"not reached within {self._ports.timing.steps_max} steps")
+
+    async def _look(self, goal: Goal) -> Seen:
+        ends = isinstance(goal, GiveUp) and self._ports.store.record.opened_epoch == goal.epoch
+        return await (look_briefly if ends else look)(self._ports, self._known)
 
     async def _step(self, intent: Intent, seen: Seen) -> Step:
         assert isinstance(seen.situation, Situation)

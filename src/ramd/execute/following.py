@@ -17,7 +17,7 @@ from ramd.execute.context import NotYet, Step
 from ramd.execute.copies import named_anew
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
 from ramd.execute.local import SealOrder, Unproven, text
-from ramd.execute.work import Work
+from ramd.execute.work import Work, both
 from ramd.policy.lineage import Advice, Rejoin, how_to_rejoin
 
 ORDERED = "a person ordered a new copy"
@@ -290,9 +290,11 @@ async def seal_primary(work: Work) -> Step:
 
 async def seal_replica(work: Work) -> Step:
     """Take no WAL from anybody; report the position once it is final."""
-    order = await _seal(work)
-    work.say(f"sealing under attempt {text(order.attempt)}")
-    await _detach(work)
+    goal = work.goal
+    assert isinstance(goal, StaySealed)
+    work.say(f"sealing under attempt {text(goal.attempt)}")
+    # Two files; both are durable before anything is reported.
+    order = await both(_seal(work), _detach(work))
     position = await work.sealed_position()
     report = SealReport(
         epoch=order.epoch,
