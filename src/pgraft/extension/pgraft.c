@@ -616,7 +616,7 @@ static int
 checked_putmessage(char msgtype, const char *s, size_t len)
 {
 	if (msgtype == COPY_BOTH_RESPONSE && !through_own_slot(application_name))
-		ereport(FATAL,
+		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
 				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
