@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +26,7 @@ from tests.support.cluster_stories import (
     Clusters,
     ask,
     client,
+    decided,
     epoch_of,
     primary_of,
     replicas_of,
@@ -72,14 +72,6 @@ def member_name(cluster: LocalCluster, node: int) -> str:
     """As the primary's server knows this node's copy."""
     words = names(cluster).strip("ANY 0123456789()").split(",")
     return next(w.strip(' ")(') for w in words if f"ramd_node_{node}_" in w)
-
-
-def decided(cluster: LocalCluster, node: int, rule: str) -> list[dict[str, Any]]:
-    """What is recorded under a rule, newest first, as a node tells it."""
-    status, answer = cluster.api(node, "GET", f"/cluster/decisions?limit=100&rule={rule}")
-    assert status == 200, answer
-    found: list[dict[str, Any]] = answer["data"]["decisions"]
-    return found
 
 
 @contextmanager

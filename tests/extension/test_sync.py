@@ -174,6 +174,29 @@ def test_a_second_stream_of_a_name_releases_nobody(pair: Pair) -> None:
         assert [m.kind for m in client.until_ready()] == ["C", "Z"]
 
 
+@pytest.mark.parametrize("slot", ["", "ramd_node_3", "backup"])
+def test_a_member_is_not_streamed_for_without_its_slot(pair: Pair, slot: str) -> None:
+    """Not for a moment, whatever the case of its name, and also before there is a set."""
+    pretender = pair.replica("RAMD_node_2_00000000000000aa", slot=slot)
+    why = "may stream only through its own replication slot"
+    wait_for(lambda: why in pretender.log(), SOON_S, "it is turned away")
+    assert "streaming WAL" not in pretender.log()
+
+
+def test_what_is_confirmed_through_a_slot_is_its_members_only_under_its_name(pair: Pair) -> None:
+    """A switchover goes by it: an archiver on the slot of a member has not what that holds."""
+    pair.replica("archiver", slot="ramd_node_1")
+    pair.replica("ramd_node_2", slot="ramd_node_2")
+    pair.replica("ramd_node_3_00000000000000aa", slot="ramd_node_3")
+    pair.until_streaming(3)
+
+    def streamed() -> set[int]:
+        return {n for n, end in enumerate(pair.primary.pulse().stream_flushed, 1) if end}
+
+    wait_for(lambda: streamed() >= {2, 3}, SOON_S, "the members are seen")
+    assert streamed() == {2, 3}
+
+
 def test_a_stream_whose_name_comes_into_the_set_later_is_ended(pair: Pair) -> None:
     pair.replica("b", slot="b")
     pair.replica("d")

@@ -135,6 +135,8 @@ class Guard:
         since is proven again first."""
         self.watch(epoch)
         watched = self._watched
+        if not self._ports.server.running:
+            return  # the page still bears the number of a server that has ended
         if number and watched.start_number != number:
             watched.start_number, watched.lapsed = number, False
             events.emit(events.LeasePublished(epoch=epoch))

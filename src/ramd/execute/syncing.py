@@ -50,6 +50,10 @@ QUESTION_MS = 1_000
 PROPOSE_S = 3.0
 TELL_WAIT_NS = 2_000_000_000
 """A proof that takes longer is told of."""
+AGAIN_NS = 1_000_000_000
+"""A server that does not show for so long that it has loaded its set reads it once more: a process
+that was forked with it, after the postmaster had made its memory with an older one, says which it
+has loaded only when it reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,8 @@ class Proof:
     done: bool = False
     why: str = "not looked yet"
     told: bool = False
+    again_ns: int = 0
+    """When the server was made to read it again."""
 
 
 @dataclass(slots=True)
@@ -84,6 +90,8 @@ class Course:
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
+    proposed: tuple[int, str] = (0, "")
+    """The change that was told of last."""
     reason: str = ""
     """Why commits wait for nobody although that is not off."""
 
@@ -214,7 +222,12 @@ class Syncing:
                 )
             )
             self._changed()
-        elif self._clock() - proof.begun_ns > TELL_WAIT_NS:
+            return
+        now_ns = self._clock()
+        if loaded and now_ns - max(proof.begun_ns, proof.again_ns) > AGAIN_NS:
+            proof.again_ns = now_ns
+            self._server.tell_again()
+        if now_ns - proof.begun_ns > TELL_WAIT_NS:
             self._waits(proof.why)
 
     async def _propose_next(self, state: ClusterState, facts: SyncFacts) -> None:
@@ -287,7 +300,10 @@ class Syncing:
         )
 
     def _tell(self, generation: int, reason: str) -> None:
-        events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
+        """Once for each change, however often it cannot be proposed."""
+        if self._course.proposed != (generation, reason):
+            self._course.proposed = (generation, reason)
+            events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
 
     def _waits(self, why: str) -> None:
         proof = self._course.proof
