@@ -522,7 +522,7 @@ begin_stream(void)
 
 	if (named != 0 ? named != member_named(through, false)
 		: MyReplicationSlot == NULL && names_member(application_name))
-		ereport(FATAL,
+		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
 				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
