@@ -1,4 +1,7 @@
-"""Events of fetching WAL in a failover. Must not live here: anything but values, see `ramd.events`."""
+"""Events of fetching WAL in a failover. Must not live here: anything but values.
+
+See `ramd.events`.
+"""
 
 from __future__ import annotations
 

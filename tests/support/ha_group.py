@@ -334,7 +334,7 @@ class _Granter:
 
 
 class Casts:
-    """The part of a channel that daemons tell each other by; `calls`: that they ask each other by."""
+    """The part of a channel that daemons tell each other by, and ask each other by."""
 
     def __init__(self, node: GroupNode, channels: dict[int, Casts]) -> None:
         self._node = node
