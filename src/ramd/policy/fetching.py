@@ -77,8 +77,8 @@ def told(view: ClusterView, chosen: Verdict) -> str:
     """What was fetched for `chosen`, or why it was not; '' if there was nothing to fetch."""
     under = attempt(view)
     begun = under.fetches if under is not None else ()
-    orders = [one.order for one in begun if one.order.node_id == chosen.node_id]
-    texts = [_told(order, _outcome(view, order)) for order in orders]
+    last = {one.order.source: one.order for one in begun if one.order.node_id == chosen.node_id}
+    texts = [_told(order, _outcome(view, order)) for order in last.values()]
     if view.lease.doubt and (view.lease.release_lsn or 0) > (chosen.lsn or 0):
         texts.append(f"node {present(view).node_id} is not asked for it: {view.lease.doubt}")
     return "".join(f"; {text}" for text in texts)
@@ -110,7 +110,7 @@ def _outcome(view: ClusterView, order: FetchOrder) -> Fetched | None:
 
 def _told(order: FetchOrder, done: Fetched | None) -> str:
     if done is None:
-        return f"fetching from node {order.source} brought nothing in time"
+        return f"fetching from node {order.source} brought nothing"
     if done.upto is None:
         return f"fetching from node {order.source} failed: {done.why}"
     return f"it fetched {max(0, done.upto - order.have)} bytes from node {order.source} first"
