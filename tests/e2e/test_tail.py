@@ -139,7 +139,7 @@ def test_a_source_that_dies_midway_costs_what_the_decision_says(cluster: LocalCl
 def test_what_only_a_tagged_replica_has_survives_on_the_one_that_is_promoted(
     clusters: Clusters,
 ) -> None:
-    off = dict.fromkeys(NODES, "off")
+    off: dict[int, object] = dict.fromkeys(NODES, "off")
     cluster = listed(clusters, nofailover={3: "true"}, synchronous_replication=off)
     for node in NODES:
         cluster.spawn(node)

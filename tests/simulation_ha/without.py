@@ -18,7 +18,7 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, plan, syncset
+from ramd.policy import candidates, election, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
 from ramd.state.sync import ChangeSync
@@ -143,6 +143,11 @@ def start_numbers(patch: pytest.MonkeyPatch, _world: World) -> None:
         original(self)
 
     patch.setattr(Guard, "_publish", publish)
+
+
+def fetched(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """Nobody fetches anything before a promotion."""
+    patch.setattr(election, "order_for", lambda *_: None)
 
 
 def latch(patch: pytest.MonkeyPatch, _world: World) -> None:

@@ -153,6 +153,18 @@ class Yielding:
 
 
 @dataclass(slots=True)
+class Intake:
+    """What the running replica got of another node's WAL, under a seal."""
+
+    given: bool = False
+    """It was given some, and that has not been taken away again."""
+    fetched: tuple[Attempt, Fetched] | None = None
+    """How the last fetch ended, and under which attempt."""
+    reach: int = 0
+    """It has been given all WAL to here; an incomplete record at its end it does not count."""
+
+
+@dataclass(slots=True)
 class Knowledge:
     """What this process did to the server that runs now; blank again whenever it stops."""
 
@@ -172,12 +184,7 @@ class Knowledge:
     """The directory was kept aside at the present goal: once is enough."""
     completing: Upstream | None = None
     """Whose WAL makes this rewound server consistent."""
-    given: bool = False
-    """It was given WAL of another node's, and that has not been taken away again."""
-    fetched: tuple[Attempt, Fetched] | None = None
-    """How the last fetch ended, and under which attempt."""
-    reach: int = 0
-    """It has been given all WAL to here; an incomplete record at its end it does not count."""
+    intake: Intake = field(default_factory=Intake)
     yielding: Yielding | None = None
     """Outlives the server: its end in a switchover must be told, too."""
 
@@ -189,13 +196,7 @@ class Knowledge:
         self.slots = None
         self.silent_since_ns = None
         self.completing = None
-        self.forget_fetched()
-
-    def forget_fetched(self) -> None:
-        """Its WAL goes on from elsewhere."""
-        self.given = False
-        self.fetched = None
-        self.reach = 0
+        self.intake = Intake()
 
     def forget_goal(self) -> None:
         """Another goal: what was tried for the last one is open again."""

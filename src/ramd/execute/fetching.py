@@ -26,7 +26,7 @@ CALL_S = 2.0
 async def as_ordered(work: Work) -> Fetched | None:
     """What the goal says is to be fetched has been, or has failed: once for each order. None: the
     attempt has ordered nothing here."""
-    goal, known = work.goal, work.known
+    goal, known = work.goal, work.known.intake
     assert isinstance(goal, StaySealed)
     done = known.fetched
     before = done[1] if done is not None and done[0] == goal.attempt else None
@@ -41,9 +41,9 @@ async def as_ordered(work: Work) -> Fetched | None:
 async def nothing_given(work: Work) -> None:
     """The server is given no WAL of another node's; what an earlier step began, and could not end,
     is ended."""
-    if work.known.given:
+    if work.known.intake.given:
         await work.server.wal.end()
-        work.known.given = False
+        work.known.intake.given = False
 
 
 async def _fetch(work: Work, goal: StaySealed, order: FetchOrder) -> Fetched:
@@ -82,7 +82,7 @@ async def _get(work: Work, goal: StaySealed, order: FetchOrder) -> Lsn:
         raise Refused(f"it has WAL to {format_lsn(end.upto)} only")
     if end.upto > here.lsn:
         await _copy(work, order, wish, here, end)
-        work.known.given = True
+        work.known.intake.given = True
         await work.server.wal.replay(end.whole, timeout_ms=work.timing.fetch_ms)
     return end.upto
 

@@ -15,7 +15,7 @@ from ramd.domain.errors import PostgresError, Refused, Unavailable
 from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.observation import Position, SealReport
 from ramd.domain.server import ServerFacts, StopMode, Upstream
-from ramd.execute.context import NotYet, Step
+from ramd.execute.context import Intake, NotYet, Step
 from ramd.execute.copies import named_anew
 from ramd.execute.fetching import as_ordered, nothing_given
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
@@ -154,7 +154,7 @@ def _judge(work: Work, upstream: Upstream, position: Position) -> Advice:
 async def _attach(work: Work, upstream: Upstream) -> Step:
     await nothing_given(work)
     await work.server.follow(upstream)
-    work.known.forget_fetched()
+    work.known.intake = Intake()
     work.known.attached = upstream
     work.known.detached = False
     work.known.report = None
@@ -287,7 +287,7 @@ async def seal_replica(work: Work) -> Step:
     await nothing_given(work)
     fetched = await as_ordered(work)
     position = await work.sealed_position()
-    position = replace(position, lsn=Lsn(max(position.lsn, work.known.reach)))
+    position = replace(position, lsn=Lsn(max(position.lsn, work.known.intake.reach)))
     report = SealReport(
         epoch=order.epoch,
         attempt=order.attempt,

@@ -132,7 +132,7 @@ def render(
         "lc_messages": "C",
         "primary_conninfo": peer_conninfo(site, upstream, application=me) if upstream else "",
         "primary_slot_name": slot if upstream else "",
-        "restore_command": restore_command(site.fetched_dir) if given else "",
+        "restore_command": restore_command(fetched_dir(site)) if given else "",
         "recovery_target_timeline": "latest",
         "synchronous_standby_names": standby_names(naming.sync),
     }
@@ -148,6 +148,11 @@ def render(
         *(f"{key} = {conf_value(value)}" for key, value in settings.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def fetched_dir(site: Site) -> Path:
+    """WAL of another node that the replica is given in a failover; else there is none."""
+    return site.options.state_dir / "fetched"
 
 
 def restore_command(folder: Path) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn, format_lsn, parse_lsn
 from ramd.domain.observation import Position
+from ramd.postgres.conf import fetched_dir
 from ramd.postgres.files import on_disk
 from ramd.postgres.probe import Link
 from ramd.postgres.session import SessionError
@@ -48,6 +49,10 @@ class Exchange:
         """See WalExchange."""
         return await asyncio.to_thread(self._read, at, size)
 
+    @property
+    def _kept_dir(self) -> Path:
+        return fetched_dir(self.site)
+
     def _read(self, at: Position, size: int) -> bytes:
         segment = segment_bytes(self.site.wal_dir)
         path = self.site.wal_dir / segment_name(at.timeline, at.lsn, segment)
@@ -69,7 +74,7 @@ class Exchange:
 
         def make_room() -> int:
             self._clear()
-            private_dir(self.site.fetched_dir, self.site.account)
+            private_dir(self._kept_dir, self.site.account)
             return segment_bytes(self.site.wal_dir)
 
         segment = await on_disk(make_room)
@@ -82,7 +87,7 @@ class Exchange:
     def _keep(self, at: Position, data: bytes) -> None:
         segment = segment_bytes(self.site.wal_dir)
         offset = at.lsn % segment
-        path = self.site.fetched_dir / segment_name(at.timeline, at.lsn, segment)
+        path = self._kept_dir / segment_name(at.timeline, at.lsn, segment)
         descriptor = os.open(path, KEPT_FILE, 0o600)
         try:
             self.site.account.give(descriptor)
@@ -136,8 +141,8 @@ class Exchange:
         return parse_lsn(rows[0][0]) if rows[0][0] is not None else Lsn(0)
 
     def _clear(self) -> None:
-        if self.site.fetched_dir.is_dir() and not self.site.fetched_dir.is_symlink():
-            shutil.rmtree(self.site.fetched_dir)
+        if self._kept_dir.is_dir() and not self._kept_dir.is_symlink():
+            shutil.rmtree(self._kept_dir)
 
 
 def segment_bytes(wal_dir: Path) -> int:

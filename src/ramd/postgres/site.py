@@ -66,11 +66,6 @@ class Site:
         return self.options.state_dir / "divergent"
 
     @property
-    def fetched_dir(self) -> Path:
-        """WAL of another node that this server is given in a failover; else there is none."""
-        return self.options.state_dir / "fetched"
-
-    @property
     def log_file(self) -> Path:
         return self.options.log_dir / "postgresql.log"
 
