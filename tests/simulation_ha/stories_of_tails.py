@@ -30,4 +30,4 @@ async def only_on_a_tagged_replica(world: World) -> None:
     world.network.cut(1, 2, WAL)
     world.hosts[1].power_off()
     await led_by(world, 3)
-    assert world.tally["rule fetch_first"]
+    assert world.tally["rule fetch_first"], "nothing is fetched"

@@ -89,8 +89,9 @@ def replayed(_patch: pytest.MonkeyPatch, world: World) -> None:
 
 
 def furthest(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """C10: the best of those that people want, whatever it lacks."""
+    """C10: the best of those that people want, whatever it lacks and could get."""
     patch.setattr(candidates, "guarded", lambda view: False)
+    patch.setattr(election, "order_for", lambda *_: None)
 
 
 def lineage(patch: pytest.MonkeyPatch, _world: World) -> None:

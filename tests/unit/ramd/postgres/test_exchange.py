@@ -1,4 +1,4 @@
-"""WAL of another node: how it is kept, given to the server, and when one's own is not handed out."""
+"""WAL of another node: kept, given to the server; and when one's own is not handed out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ramd.postgres.conf import restore_command
 from ramd.postgres.exchange import Exchange, segment_bytes
 from ramd.postgres.probe import Link
 from ramd.postgres.site import Site
-from tests.support.site import site
+from tests.support.site import site_at
 
 SEGMENT = 1 << 20
 FIRST = "000000010000000000000000"
@@ -33,7 +33,7 @@ def exchange(where: Site, log: str = "") -> Exchange:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Site:
-    found = site(tmp_path)
+    found = site_at(tmp_path)
     found.wal_dir.mkdir(parents=True)
     found.options.state_dir.mkdir(parents=True, exist_ok=True)
     (found.wal_dir / FIRST).write_bytes(os.urandom(SEGMENT))
