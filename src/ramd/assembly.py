@@ -143,6 +143,12 @@ async def _enter(
             observer.touch()
             wake.set()
 
+        synced = asyncio.Event()
+
+        def proven() -> None:
+            synced.set()
+            wake.set()
+
         syncing = Syncing(
             me=around.config.node_id,
             server=server,
@@ -150,10 +156,12 @@ async def _enter(
             store=store,
             clock=around.clock,
             unix_ms=around.unix_ms,
-            changed=wake.set,
+            changed=proven,
         )
         ports = replace(
-            _ports(around, server, store, membership, changed), unsynced=syncing.obstacle
+            _ports(around, server, store, membership, changed),
+            unsynced=syncing.obstacle,
+            synced=synced,
         )
         organs = _organs(around, ports, (server, membership, observer, syncing), wake, calls)
         await organs.executor.startup()
@@ -247,13 +255,14 @@ def _organs(
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
     Lending(ports, lambda: executor.standing().sealed).register()
-    patience_ns = around.config.timing().patience_ns
+    timing = around.config.timing()
     coordinator = Coordinator(
         me=ports.me,
         consensus=membership.link,
         now_ns=around.clock(),
         propose=calls.propose,
-        patience_ns=patience_ns,
+        patience_ns=timing.patience_ns,
+        ttl_ns=timing.lease_ttl_ns,
     )
     loop = ControlLoop(
         Parts(
@@ -266,7 +275,7 @@ def _organs(
             fence=server.fence,
             clock=around.clock,
             synced=syncing.seen,
-            patience_ns=patience_ns,
+            patience_ns=timing.patience_ns,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
         wake=wake,

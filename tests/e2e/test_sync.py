@@ -21,7 +21,10 @@ from tests.support.cluster_stories import (
     Clusters,
     ask,
     client,
+    decided,
     epoch_of,
+    event_lines,
+    node_of,
     primary_of,
     replicas_of,
     rows_on,
@@ -126,7 +129,8 @@ def test_every_acknowledged_row_survives_the_loss_of_the_primarys_host(
 
 def test_one_replica_that_hangs_costs_no_write_and_leaves_the_set(cluster: LocalCluster) -> None:
     until_settled(cluster)
-    replica = replicas_of(cluster)[0]
+    replica, other = replicas_of(cluster)
+    epoch = epoch_of(cluster)
     with stopped_server(cluster, replica):
         write(cluster, range(200_000, 200_010))
         wait_for(
@@ -134,6 +138,9 @@ def test_one_replica_that_hangs_costs_no_write_and_leaves_the_set(cluster: Local
             HEAL_S,
             "it is waited for no longer",
         )
+        assert epoch_of(cluster) == epoch
+        change = decided(cluster, primary_of(cluster), "sync_changed")[0]
+        assert change["reason"] == f"commits wait for any 1 of node {other}: 1 replicas stream"
     until_settled(cluster)
 
 
@@ -250,6 +257,32 @@ def test_a_replica_made_again_is_another_member(cluster: LocalCluster) -> None:
     wait_for(lambda: names(cluster) not in ("", before), HEAL_S, "another set")
     until_settled(cluster)
     assert not set(names(cluster).split()) & {word for word in before.split() if mark in word}
+
+
+def test_a_replica_made_anew_by_order_leaves_the_set_first(cluster: LocalCluster) -> None:
+    until_settled(cluster)
+    primary, replica, epoch = primary_of(cluster), replicas_of(cluster)[0], epoch_of(cluster)
+    refused = cluster.api(primary, "POST", f"/nodes/{primary}/reinit", {})
+    assert (refused[0], refused[1]["error"]) == (409, "conflict")
+    assert "is the primary: switch over" in refused[1]["message"]
+    before, data = names(cluster), cluster.places.data_dir(replica)
+    tie = data.stat().st_ino
+    with Writer(cluster, 400_000) as writer:
+        code, answer = cluster.api(primary, "POST", f"/nodes/{replica}/reinit", {}, timeout_s=90)
+    assert (code, answer["data"]["done"]) == (200, True), answer
+    assert writer.acknowledged
+    ordered, ended = (decided(cluster, primary, f"reinit_{it}")[0] for it in ("ordered", "ended"))
+    assert ordered["actor"].startswith("api ")
+    assert ended["reason"] == f"node {replica} streams with a new copy"
+    assert not node_of(cluster, replica)["reinit"]
+    (aside,) = data.parent.glob(f"{data.name}.aside-*")
+    assert aside.stat().st_ino == tie
+    [said] = event_lines(cluster, replica, "set_aside")
+    assert "a person ordered a new copy" in said
+    until_settled(cluster)
+    assert names(cluster) != before
+    assert epoch_of(cluster) == epoch
+    same_everywhere(cluster, writer.acknowledged)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, election, plan, syncset
+from ramd.policy import candidates, damping, election, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
 from ramd.state.sync import ChangeSync
@@ -194,3 +194,13 @@ def checked_sets(patch: pytest.MonkeyPatch, _world: World) -> None:
 def waiting_fenced(patch: pytest.MonkeyPatch, _world: World) -> None:
     """S9: a primary whose lease has ended is given up."""
     patch.setattr(plan, "_fenced", lambda epoch, *_: GiveUp(epoch=epoch, reason="no lease"))
+
+
+def time_to_renew(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """S9: a lease that is over is over, whoever was there to renew it."""
+    patch.setattr(damping, "_renew_until_ns", lambda view: 0)
+
+
+def fed_receivers(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """A daemon that is silent is gone."""
+    patch.setattr(damping, "_fed", lambda view: None)

@@ -78,6 +78,7 @@ class FakeServer(Server):
         self.calls: list[str] = []
         self.on_call: Callable[[str], None] = lambda name: None
         self.orphans = False
+        self.fed_ns: int | None = None
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
@@ -217,6 +218,7 @@ class FakeServer(Server):
             position=self.disk.position,
             replayed_lsn=None if self.process.primary else Lsn(self.disk.end - self.faults.torn),
             upstream=self._streams_from(),
+            fed_ns=self.fed_ns,
             streaming_replicas=self._replicas(),
             system_id=self.disk.system_id,
         )
@@ -257,6 +259,10 @@ class FakeServer(Server):
         if conf != self.told:
             await self.enter("tell_sync")
             self.told = conf
+
+    def tell_again(self) -> None:
+        self.calls.append("tell_again")
+        self.on_call("tell_again")
 
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         await self.enter("sync_facts", "probe")

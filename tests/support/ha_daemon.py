@@ -83,6 +83,7 @@ class Daemon:
         self.host = host
         self.actor = Actor(f"daemon {host.node_id}")
         self.wake = asyncio.Event()
+        self.synced = asyncio.Event()
         self.founding = False
         self.store = SimStore(host, self.actor)
         self.node = GroupNode(
@@ -111,7 +112,7 @@ class Daemon:
             consensus=self.link,
             store=self.store,
             clock=host.clock,
-            changed=self.wake.set,
+            changed=self._proven,
         )
         ports = self._ports()
         ttl_ms = world.plan.timing.lease_ttl_ns // 1_000_000
@@ -120,7 +121,11 @@ class Daemon:
         self.executor = Executor(ports, self.guard, rng=rng)
         Lending(ports, lambda: self.executor.standing().sealed).register()
         self.coordinator = Coordinator(
-            me=host.node_id, consensus=self.link, now_ns=host.clock(), propose=self.propose
+            me=host.node_id,
+            consensus=self.link,
+            now_ns=host.clock(),
+            propose=self.propose,
+            ttl_ns=world.plan.timing.lease_ttl_ns,
         )
         self.loop = self._control_loop()
 
@@ -191,7 +196,12 @@ class Daemon:
             changed=changed,
             reachable=reachable,
             unsynced=self.syncing.obstacle,
+            synced=self.synced,
         )
+
+    def _proven(self) -> None:
+        self.synced.set()
+        self.wake.set()
 
     def _control_loop(self) -> ControlLoop:
         host = self.host

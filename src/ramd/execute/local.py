@@ -64,6 +64,8 @@ class LocalRecord:
     """Highest epoch for which the server was, or was about to be, opened for writing."""
     doubted_epoch: int = 0
     """Highest epoch whose server may have WAL on its disk that is not what it acknowledged."""
+    opened_copy: str = ""
+    """The copy that it was opened with; '' not known."""
     seal: SealOrder | None = None
     fork: OwnFork | None = None
     """Kept until the group has recorded it; a restarted daemon goes on reporting it."""
@@ -147,7 +149,14 @@ class LocalStore:
         self._opened_before = before
         try:
             async with self._writing:
-                await self._write(replace(self._record, opened_epoch=epoch, seal=None))
+                await self._write(
+                    replace(
+                        self._record,
+                        opened_epoch=epoch,
+                        opened_copy=self._record.copy,
+                        seal=None,
+                    )
+                )
             yield
         finally:
             self._opened_before = None
@@ -259,6 +268,7 @@ def _encode(record: LocalRecord) -> bytes:
             "released_epoch": record.released_epoch,
             "opened_epoch": record.opened_epoch,
             "doubted_epoch": record.doubted_epoch,
+            "opened_copy": record.opened_copy,
             "seal": seal
             and {"epoch": seal.epoch, "term": seal.attempt.term, "number": seal.attempt.number},
             "fork": fork
@@ -286,6 +296,7 @@ def _decode(path: Path, raw: bytes) -> LocalRecord:
             released_epoch=_count(data["released_epoch"]),
             opened_epoch=_count(data["opened_epoch"]),
             doubted_epoch=_count(data.get("doubted_epoch", 0)),
+            opened_copy=str(data.get("opened_copy", "")),
             seal=_decode_seal(data["seal"]),
             fork=_decode_fork(data["fork"]),
             unproven=Unproven(data["unproven"]),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramd.coordinator import PAUSE_NS, Coordinator
+import pytest
+
+from ramd.coordinator import Coordinator
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import LeaseView
 from ramd.domain.errors import Refused
@@ -41,6 +43,7 @@ class Group(FakeConsensus):
         self.granted: list[tuple[int, int]] = []
         self.transferred: list[int] = []
         self.refuse_grants = False
+        self.in_flight = False
 
     def status(self) -> GroupStatus:
         return replace(
@@ -49,6 +52,7 @@ class Group(FakeConsensus):
             is_coordinator=self.coordinating,
             ready=self.ready,
             term=self.term,
+            in_flight=self.in_flight,
         )
 
     def lease_view(self) -> LeaseView:
@@ -197,9 +201,9 @@ def test_only_a_follow_unseals() -> None:
     assert desk.group.sealed == 0
 
 
-def test_a_refused_grant_is_decided_again() -> None:
+def about_to_grant(copy: str = "") -> Desk:
+    """Node 1 is gone, 2 and 3 are sealed and hold the same: the next beat grants."""
     desk = Desk()
-    desk.group.refuse_grants = True
     desk.all_well()
     desk.group.view = LeaseView(may_move_at_ns=desk.now_ns, released=True)
     desk.hear(1, state=ServerState.CRASHED, role=None, accepting=False)
@@ -208,23 +212,52 @@ def test_a_refused_grant_is_decided_again() -> None:
     assert directive is not None
     for node in (2, 3):
         position = Position(timeline=1, lsn=1500)  # type: ignore[arg-type]
-        desk.hear(node, sealed=SealReport(epoch=1, attempt=directive.attempt, position=position))
-    desk.beat(10)
+        report = SealReport(epoch=1, attempt=directive.attempt, position=position, copy=copy)
+        desk.hear(node, sealed=report)
+    return desk
+
+
+def test_a_refused_grant_is_decided_again_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = about_to_grant()
+    desk.group.refuse_grants = True
+    for _ in range(3):
+        desk.beat(10)
     assert desk.group.granted == []
+    assert told(caplog) == ["lease running"]
     desk.group.refuse_grants = False
     desk.beat(10)
     assert desk.group.granted == [(2, 2)]
 
 
-def test_after_its_own_pause_it_hears_before_it_judges() -> None:
-    desk = Desk()
-    desk.all_well()
-    desk.beat()
-    desk.group.view = LeaseView(may_move_at_ns=desk.now_ns)
-    wake_ns = desk.beat(after_ms=PAUSE_NS // MS + 1)
-    assert desk.group.sealed == 0, "everybody looked silent only because we stood still"
-    assert wake_ns is not None
-    assert wake_ns > desk.now_ns
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Why grants were refused, as logged."""
+    refused = (r for r in caplog.records if getattr(r, "event", "") == "grant_refused")
+    return [str(getattr(record, "reason", "")) for record in refused]
+
+
+def test_a_grant_waits_for_entries_that_stand_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    """One of them may take the winner out, or change the set that the grant was decided under: the
+    group's lease would move, and the state would refuse the grant (each for good)."""
+    desk = about_to_grant()
+    desk.group.in_flight = True
+    desk.beat(10)
+    assert desk.group.granted == []
+    assert told(caplog) == []
+    desk.group.in_flight = False
+    desk.beat(10)
+    assert desk.group.granted == [(2, 2)]
+
+
+def test_a_grant_that_the_state_would_refuse_is_never_appended(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = about_to_grant()
+    monkeypatch.setattr("ramd.coordinator.grant_obstacle", lambda *_: "node 2 is not a member")
+    desk.beat(10)
+    assert desk.group.granted == []
+    assert told(caplog) == ["node 2 is not a member"]
 
 
 def test_a_new_term_starts_from_nothing() -> None:
