@@ -25,6 +25,7 @@ from ramd.execute.context import Ports, Timing
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard, margin_of
 from ramd.execute.lease_note import LeaseNote
+from ramd.execute.lending import Lending
 from ramd.execute.local import LocalStore
 from ramd.execute.parting import leave_watch
 from ramd.execute.syncing import Syncing
@@ -253,6 +254,7 @@ def _organs(
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
+    Lending(ports, lambda: executor.standing().sealed).register()
     timing = around.config.timing()
     coordinator = Coordinator(
         me=ports.me,

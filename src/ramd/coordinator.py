@@ -19,6 +19,8 @@ from ramd.domain.decision import (
     Decision,
     Directive,
     DropHandover,
+    Fetch,
+    FetchOrder,
     GrantTo,
     Hold,
     Memory,
@@ -30,6 +32,7 @@ from ramd.domain.errors import RamdError
 from ramd.domain.model import DecisionRecord, Reign
 from ramd.domain.observation import Attempt, Heard, Observation
 from ramd.policy.decide import decide
+from ramd.policy.fetching import with_order
 from ramd.policy.memory import remember
 from ramd.policy.timeline import Timeline, follow, granted
 from ramd.state.apply import grant_obstacle
@@ -217,6 +220,8 @@ class Coordinator:
                 pass
             case Seal(epoch=epoch, attempt=attempt):
                 self._seal(tenure, epoch, attempt, now_ns)
+            case Fetch(order=order):
+                self._fetch(tenure, order, now_ns)
             case GrantTo() as grant:
                 self._grant(tenure, grant, decision)
             case MoveCoordinator(node_id=node_id):
@@ -240,6 +245,14 @@ class Coordinator:
         tenure.attempts = attempt.number
         tenure.sealing = SealAttempt(epoch=epoch, attempt=attempt, begun_ns=now_ns)
         self._direct(tenure, Directive(epoch=epoch, attempt=attempt, sealed=True))
+
+    def _fetch(self, tenure: Tenure, order: FetchOrder, now_ns: int) -> None:
+        """One of the sealed nodes gets WAL from another; given again at each beat, begun once."""
+        under = tenure.sealing
+        assert under is not None
+        tenure.sealing = with_order(under, order, now_ns)
+        directive = Directive(epoch=under.epoch, attempt=under.attempt, sealed=True, fetch=order)
+        self._direct(tenure, directive)
 
     def _direct(self, tenure: Tenure, directive: Directive) -> None:
         tenure.directive = directive

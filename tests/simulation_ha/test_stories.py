@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulation_ha import stories, without
 from tests.simulation_ha import stories_of_lives as lives
+from tests.simulation_ha import stories_of_tails as tails
 from tests.simulation_ha.stories import ASYNC, LOOSE, SYNC
 from tests.simulation_ha.without import Without
 from tests.support.ha_run import run_story
@@ -96,6 +97,18 @@ CASES = (
         without=without.two_entries,
         breaks="no primary takes writes",
         plan={"settings": LOOSE, "size": 5},
+    ),
+    Case(
+        story=tails.only_on_the_crashed_primary,
+        without=without.fetched,
+        breaks="a write is lost",
+        plan={"settings": ASYNC},
+    ),
+    Case(
+        story=tails.only_on_a_tagged_replica,
+        without=without.fetched,
+        breaks="nothing is fetched",
+        plan={"settings": ASYNC, "nofailover": (2,)},
     ),
     Case(story=lives.handed_over, without=without.latch, breaks="S2", plan={"settings": ASYNC}),
     Case(story=lives.target_lost, without=without.nothing, plan={"settings": ASYNC}),

@@ -18,7 +18,7 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, damping, plan, syncset
+from ramd.policy import candidates, damping, election, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
 from ramd.state.sync import ChangeSync
@@ -89,8 +89,9 @@ def replayed(_patch: pytest.MonkeyPatch, world: World) -> None:
 
 
 def furthest(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """C10: the best of those that people want, whatever it lacks."""
+    """C10: the best of those that people want, whatever it lacks and could get."""
     patch.setattr(candidates, "guarded", lambda view: False)
+    patch.setattr(election, "order_for", lambda *_: None)
 
 
 def lineage(patch: pytest.MonkeyPatch, _world: World) -> None:
@@ -143,6 +144,11 @@ def start_numbers(patch: pytest.MonkeyPatch, _world: World) -> None:
         original(self)
 
     patch.setattr(Guard, "_publish", publish)
+
+
+def fetched(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """Nobody fetches anything before a promotion."""
+    patch.setattr(election, "order_for", lambda *_: None)
 
 
 def latch(patch: pytest.MonkeyPatch, _world: World) -> None:

@@ -29,3 +29,5 @@ class Faults:
     promote_to: int | None = None
     """The timeline a promotion takes instead of the asked one."""
     never_replays: bool = False
+    torn: int = 0
+    """Bytes at its end that are no complete record."""

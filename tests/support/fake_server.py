@@ -25,8 +25,10 @@ from ramd.domain.server import (
     ServerFacts,
     StopMode,
     Upstream,
+    WalExchange,
 )
 from ramd.domain.sync import SyncConf, SyncFacts
+from tests.support.fake_exchange import FakeExchange
 from tests.support.fake_faults import FakeProcess, Faults
 from tests.support.fake_wal import SYSTEM_ID, FakeDisk, common_end, on_line, timeline_at
 
@@ -80,6 +82,7 @@ class FakeServer(Server):
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
+        self.exchange = FakeExchange(self)
         self.inside: Fence = NoFence()
         self.told: SyncConf | None = None
         self.streams = SyncFacts(flushed=Lsn(0), names="")
@@ -153,6 +156,10 @@ class FakeServer(Server):
         return self.data_half
 
     @property
+    def wal(self) -> WalExchange:
+        return self.exchange
+
+    @property
     def running(self) -> bool:
         return self.process is not None
 
@@ -209,6 +216,7 @@ class FakeServer(Server):
             accepting=True,
             role=role,
             position=self.disk.position,
+            replayed_lsn=None if self.process.primary else Lsn(self.disk.end - self.faults.torn),
             upstream=self._streams_from(),
             fed_ns=self.fed_ns,
             streaming_replicas=self._replicas(),
@@ -224,6 +232,8 @@ class FakeServer(Server):
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position", "probe")
         if not self.accepting or self.disk.upstream is not None or self.faults.never_replays:
+            return None
+        if self.exchange.given:
             return None
         return self.disk.position
 

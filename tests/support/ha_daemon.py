@@ -19,6 +19,7 @@ from ramd.execute.context import Ports
 from ramd.execute.executor import Executor
 from ramd.execute.guard import Guard
 from ramd.execute.lease_note import LeaseNote
+from ramd.execute.lending import Lending
 from ramd.execute.local import LocalRecord, LocalStore
 from ramd.execute.syncing import Syncing
 from ramd.link.facts import Facts
@@ -118,6 +119,7 @@ class Daemon:
         self.guard = Guard(ports, ttl_ms=ttl_ms, note=cast(LeaseNote, host.note))
         rng = random.Random(world.rng.getrandbits(32))
         self.executor = Executor(ports, self.guard, rng=rng)
+        Lending(ports, lambda: self.executor.standing().sealed).register()
         self.coordinator = Coordinator(
             me=host.node_id,
             consensus=self.link,

@@ -33,6 +33,7 @@ from pgraft.core.types import (
     Timing,
 )
 from pgraft.node import ProposalUnknown, ReadFailed
+from tests.support.ha_exchange import Calls
 from tests.support.ha_net import HaNetwork
 from tests.support.ha_time import Actor, HostClock
 
@@ -334,11 +335,13 @@ class _Granter:
 
 
 class Casts:
-    """The part of a channel that daemons tell each other by."""
+    """The part of a channel that daemons tell each other by, and ask each other by."""
 
     def __init__(self, node: GroupNode, channels: dict[int, Casts]) -> None:
         self._node = node
         self._channels = channels
+        self.calls = Calls(node, lambda node_id: channels[node_id].calls)
+        self.register, self.call = self.calls.register, self.calls.call
         self._handlers: dict[str, Callable[[NodeId, bytes], None]] = {}
         channels[int(node.node)] = self
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ramd.domain.sync import SyncConf, SyncMember
 from tests.support.ha_stream import TIMEOUT_S, Receiver, WalSender
 from tests.support.ha_time import Actor
-from tests.support.ha_wal import ENDLESS, cannot_stream
+from tests.support.ha_wal import ENDLESS, Record, cannot_stream
 
 if TYPE_CHECKING:
     from tests.support.ha_host import Host
@@ -58,6 +58,8 @@ class Postmaster:
         self.receiver: Receiver | None = None
         self.waiters: list[Waiter] = []
         self.recovered_to = 0
+        self.given = False
+        """It is given WAL of another node's, as from an archive."""
         self.open_xids = 0
         """Sessions in a transaction that has written something."""
         self.actor.call(self._recover)
@@ -114,6 +116,17 @@ class Postmaster:
         if not self.primary:
             self.replayed = max(self.replayed, min(count, self.host.disk.flushed))
             self._maybe_accept()
+
+    def take_given(self, records: list[Record]) -> None:
+        """What the archive has and is not here yet, record after record."""
+        disk = self.host.disk
+        if self.primary or not self.given:
+            return
+        for record in records:
+            if record.end > disk.end and record.timeline == disk.timeline:
+                disk.wal.append(record)
+                disk.flushed, disk.torn = len(disk.wal), 0
+        self.replay_soon()
 
     # --- streaming: the replica's side ---------------------------------------------------------
 

@@ -24,6 +24,7 @@ from ramd.domain.server import (
 )
 from ramd.domain.sync import Stream, SyncConf, SyncFacts
 from ramd.execute.local import LocalStore
+from tests.support.ha_exchange import SimExchange
 from tests.support.ha_host import Host
 from tests.support.ha_page import SimFence
 from tests.support.ha_process import Postmaster
@@ -53,6 +54,7 @@ class SimServer(Server):
         """The postmaster that this daemon started or adopted."""
         self._data = SimData(self)
         self._fence = SimFence(host, actor)
+        self._exchange = SimExchange(self)
 
     @property
     def data(self) -> ServerData:
@@ -61,6 +63,10 @@ class SimServer(Server):
     @property
     def fence(self) -> Fence:
         return self._fence
+
+    @property
+    def wal(self) -> SimExchange:
+        return self._exchange
 
     @property
     def running(self) -> bool:
@@ -179,7 +185,7 @@ class SimServer(Server):
         await self.enter("sealed_position")
         server, disk = self.must_run(), self.host.disk
         attached = server.upstream is not None or server.receiver is not None
-        if server.primary or not server.answers:
+        if server.primary or not server.answers or server.given:
             return None
         if attached and self.host.world.seals_detached:
             return None

@@ -20,6 +20,8 @@ from typing import Any
 from ramd.domain.decision import (
     Directive,
     DropHandover,
+    Fetch,
+    FetchOrder,
     GrantTo,
     Hold,
     LeaseView,
@@ -28,6 +30,7 @@ from ramd.domain.decision import (
     MoveCoordinator,
     Seal,
     SealAttempt,
+    StaySealed,
 )
 from ramd.domain.lsn import format_lsn, parse_lsn
 from ramd.domain.model import (
@@ -40,12 +43,14 @@ from ramd.domain.model import (
 )
 from ramd.domain.observation import (
     Attempt,
+    Fetched,
     Heard,
     Observation,
     SealReport,
 )
 from ramd.policy.decide import decide
 from ramd.policy.explain import action_text, explain, rule_table, verdict_line
+from ramd.policy.fetching import order_text, with_order
 from ramd.policy.lineage import how_to_rejoin
 from ramd.policy.plan import plan
 from ramd.state.apply import apply_explained, apply_grant_explained
@@ -208,8 +213,9 @@ class Story(SyncVerbs):
     def do_node(self, words: Words) -> None:
         """node N [silent|never|blank|foreign|primary|replica|crashed|stopped|hung|starting]
         [at=LSN@TL] [up=N] [opened=EPOCH] [failures=N] [system=ID] [sealed=LSN@TL [under=T.N]
-        [epoch=E]] [copy=COPY] [fence=KIND] [fed=MS]: what is heard of it. `sealed` alone is
-        under the attempt under way; `fed`: so long ago its receiver got something."""
+        [epoch=E] [fetched=N[:WHY]]] [copy=COPY] [fence=KIND] [fed=MS]: what is heard of it.
+        `sealed` alone is under the attempt under way; `fed`: so long ago its receiver got
+        something."""
         node_id = int(words.plain[0])
         world = self.world
         world.silent.discard(node_id)
@@ -239,20 +245,30 @@ class Story(SyncVerbs):
             assert world.sealing is not None, "no attempt is under way"
             under = world.sealing.attempt
         epoch = words.number("epoch", world.state.epoch)
-        report = SealReport(epoch=epoch, attempt=under, position=at, copy=copy)
+        which, _, why = words.named.get("fetched", "").partition(":")
+        fetched = None
+        if which:
+            begun = world.sealing.fetches if world.sealing else ()
+            source = next(b.order.source for b in begun if b.order.number == int(which))
+            upto = None if why else at.lsn
+            fetched = Fetched(number=int(which), source=source, upto=upto, why=why)
+        report = SealReport(epoch=epoch, attempt=under, position=at, copy=copy, fetched=fetched)
         return {"sealed": report, "position": at, "upstream": None}
 
     def do_lease(self, words: Words) -> None:
-        """lease MS (may move then) | out | released [end=LSN] [why=TEXT] [holders=N,N] [stands]."""
+        """lease MS (may move then) | out | released [end=LSN[@TL]] [why=TEXT] [doubt=TEXT]
+        [holders=N,N] [stands]."""
         what = words.plain[0]
         now_ns = self.world.now_ns
         if what == "released":
-            end = words.named.get("end")
+            end, _, timeline = words.named.get("end", "").partition("@")
             self.world.lease = LeaseView(
                 may_move_at_ns=self.world.lease.may_move_at_ns,
                 released=True,
                 release_lsn=parse_lsn(end) if end else None,
+                release_timeline=int(timeline) if timeline else None,
                 release_reason=words.named.get("why", ""),
+                doubt=words.named.get("doubt", ""),
                 holders=tuple(int(n) for n in words.named.get("holders", "").split(",") if n),
                 stands_by="stands" in words.plain,
             )
@@ -284,6 +300,8 @@ class Story(SyncVerbs):
                 world.attempts = under.number
                 world.sealing = SealAttempt(epoch=epoch, attempt=under, begun_ns=world.now_ns)
                 world.directive = Directive(epoch=epoch, attempt=under, sealed=True)
+            case Fetch(order=order):
+                self._fetch(order)
             case GrantTo() as grant:
                 yield from self._grant(grant, decision.rule)
             case MoveCoordinator():
@@ -320,7 +338,10 @@ class Story(SyncVerbs):
             )
         blank = Observation(node_id=node_id, boot=1, taken_ns=0)
         heard = world.heard.get(node_id)
-        yield str(plan(world.state, directive, facts, heard.observation if heard else blank))
+        goal = plan(world.state, directive, facts, heard.observation if heard else blank)
+        yield str(goal)
+        if isinstance(goal, StaySealed) and goal.fetch is not None:
+            yield order_text(goal.fetch)
 
     def do_rejoin(self, words: Words) -> Iterator[str]:
         """rejoin NODE [LSN@TL]: how a node with that end of WAL gets back."""
@@ -333,6 +354,13 @@ class Story(SyncVerbs):
         yield from explain(self.world.view()).lines
 
     # --- what follows ------------------------------------------------------------------------
+
+    def _fetch(self, order: FetchOrder) -> None:
+        world = self.world
+        assert world.sealing is not None
+        world.sealing = with_order(world.sealing, order, world.now_ns)
+        assert world.directive is not None
+        world.directive = replace(world.directive, fetch=order)
 
     def _follow(self) -> None:
         world = self.world

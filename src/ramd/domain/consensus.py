@@ -69,7 +69,8 @@ class ReleaseEvidence:
 
     Sent with `Consensus.release`; the coordinator sees it again in its `LeaseView`. `holders`:
     nodes that have confirmed all WAL to `end`. `stands_by`: the server runs on, fenced for good in
-    this epoch, and can resume in the next. `spent`: phases of a switchover so far, ms.
+    this epoch, and can resume in the next. `spent`: phases of a switchover so far, ms. `doubt`: why
+    its WAL is not to be fetched by others.
     """
 
     reason: str
@@ -77,6 +78,7 @@ class ReleaseEvidence:
     holders: tuple[int, ...] = ()
     stands_by: bool = False
     spent: tuple[tuple[str, int], ...] = ()
+    doubt: str = ""
 
     def encode(self) -> bytes:
         end = self.end and {"timeline": self.end.timeline, "lsn": self.end.lsn}
@@ -87,6 +89,7 @@ class ReleaseEvidence:
                 "holders": self.holders,
                 "stands_by": self.stands_by,
                 "spent": self.spent,
+                "doubt": self.doubt[:REASON_CHARS_MAX],
             }
         ).encode()
 
@@ -104,6 +107,7 @@ class ReleaseEvidence:
                 holders=tuple(int(node) for node in data.get("holders", ())),
                 stands_by=bool(data.get("stands_by", False)),
                 spent=tuple((str(what), int(ms)) for what, ms in data.get("spent", ())),
+                doubt=str(data.get("doubt", ""))[:REASON_CHARS_MAX],
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the evidence of a release: {error!r}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ramd.domain.lsn import Lsn
@@ -27,6 +27,26 @@ class Seal:
 
     epoch: int
     attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOrder:
+    """The `number`th of an attempt, under its seal: `node_id`, which holds WAL to `have`, gets what
+    `source` has more of `timeline`, to `upto` (None: to wherever that turns out to end)."""
+
+    number: int
+    node_id: int
+    source: int
+    timeline: int
+    have: Lsn
+    upto: Lsn | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Stay sealed; the order goes to the node that it names."""
+
+    order: FetchOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +77,7 @@ class DropHandover:
     epoch: int
 
 
-Action: TypeAlias = Hold | Seal | GrantTo | MoveCoordinator | DropHandover
+Action: TypeAlias = Hold | Seal | Fetch | GrantTo | MoveCoordinator | DropHandover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +89,8 @@ class Verdict:
     reason: str
     lsn: Lsn | None = None
     timeline: int | None = None
+    short: bool = False
+    """Rejected for nothing but WAL that it lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +125,26 @@ class LeaseView:
     """Its server runs on, fenced, and can resume under the next epoch."""
     spent: tuple[tuple[str, int], ...] = ()
     """Phases of the switchover until the release, ms."""
+    doubt: str = ""
+    """Why nobody shall fetch the WAL of its server; '' if it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchBegun:
+    """An order and when it was first given, by the coordinator's clock."""
+
+    order: FetchOrder
+    begun_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealAttempt:
-    """The coordinator's failover attempt under way."""
+    """The coordinator's failover attempt under way, and what was ordered to be fetched in it."""
 
     epoch: int
     attempt: Attempt
     begun_ns: int
+    fetches: tuple[FetchBegun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +227,7 @@ class Directive:
     epoch: int
     attempt: Attempt
     sealed: bool
+    fetch: FetchOrder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,11 +309,13 @@ class Follow:
 class StaySealed:
     """Run as a replica that takes WAL from nobody, and report the position under `attempt`.
 
-    A server that still runs as primary is stopped at once first.
+    A server that still runs as primary is stopped at once first. With `fetch` it gets the WAL that
+    another node has more, once, and reports again.
     """
 
     epoch: int
     attempt: Attempt
+    fetch: FetchOrder | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

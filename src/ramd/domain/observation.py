@@ -72,14 +72,28 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """How the order `number` ended, to fetch WAL from the node `source`. `upto`: all that was there
+    to here is held now, or was before; None: it is not, and `why`."""
+
+    number: int
+    source: int
+    upto: Lsn | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealReport:
-    """No WAL was taken from anybody since `attempt` began; the position is final until Follow."""
+    """No WAL was taken from anybody since `attempt` began, but what that very attempt ordered to be
+    fetched; else the position is final until Follow."""
 
     epoch: int
     attempt: Attempt
     position: Position
     copy: str = ""
     """Which copy of the data this is the position of."""
+    fetched: Fetched | None = None
+    """How the last fetch that this attempt ordered has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

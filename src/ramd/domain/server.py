@@ -122,11 +122,43 @@ class ServerData(Protocol):
         """Delete the data directory: only when a person asked for it by name."""
 
 
+class WalExchange(Protocol):
+    """WAL that one node hands to another under a seal, in whole segments. The calls of the source
+    look at files alone; only `replay` needs a running replica, and the others harm none."""
+
+    async def read(self, at: Position, size: int) -> bytes:
+        """What this node's own WAL of that timeline says from `at` on: at least one byte, at most
+        `size`, and none past the end of a segment. Where valid WAL ends is for the caller to know.
+        Raises PostgresError if it is not there any more."""
+
+    async def begin(self, at: Position) -> Lsn:
+        """Forget what was kept before. The LSN from which on bytes are needed: the beginning of the
+        segment that `at` lies in."""
+
+    async def keep(self, at: Position, data: bytes) -> None:
+        """Keep bytes of another node's WAL, apart from the own one. In a segment's file, whatever
+        is never kept is zero."""
+
+    async def replay(self, upto: Lsn, *, timeout_ms: int) -> None:
+        """The running replica is given what was kept, nothing else, until it has replayed to
+        `upto`. Raises PostgresError if it has not in time; `end` is due in any case."""
+
+    async def end(self) -> None:
+        """The running replica is given nothing any more, and what was kept is forgotten."""
+
+    async def doubt(self) -> str:
+        """Why the WAL of the server that ended last may not be what it had acknowledged: it could
+        not write or flush it, or that cannot be told. '' if nothing speaks against it."""
+
+
 class Server(Protocol):
     """One PostgreSQL server. What concerns its stopped data directory is under `data`."""
 
     @property
     def data(self) -> ServerData: ...
+
+    @property
+    def wal(self) -> WalExchange: ...
 
     @property
     def fence(self) -> Fence:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from ramd.domain.consensus import Consensus
 from ramd.domain.model import ClusterState
-from ramd.domain.observation import SealReport
+from ramd.domain.observation import Attempt, Fetched, Position, SealReport
 from ramd.domain.server import Server, Upstream
 from ramd.execute.local import LocalStore
 
@@ -76,6 +76,8 @@ class Timing:
     """How often a reached goal is looked at again."""
     stream_silent_ms: int = 30_000
     """A replica attached for so long without streaming has its lineage judged again."""
+    fetch_ms: int = 4_500
+    """Getting WAL from another node, with its replay; the coordinator waits a little longer."""
     rejudge_max: int = 2
     """After so many judgements without any streaming the needed WAL is taken to be gone."""
     starts_max: int = 8
@@ -84,6 +86,15 @@ class Timing:
     retry_max_ms: int = 30_000
     steps_max: int = 12
     """Steps of one attempt; more would mean that transitions go in a circle."""
+
+
+@dataclass(slots=True)
+class Ended:
+    """The server of `epoch`, opened here, has ended for good, and `end` is where its WAL ends, as
+    far as that was found. Blank in a daemon that has not seen it."""
+
+    epoch: int = 0
+    end: Position | None = None
 
 
 async def reachable(upstream: Upstream) -> bool:
@@ -110,6 +121,7 @@ class Ports:
     changed: Callable[[], None]
     """The server or its directory may have changed: probe and plan again soon."""
     timing: Timing = field(default_factory=Timing)
+    ended: Ended = field(default_factory=Ended)
     reachable: Callable[[Upstream], Awaitable[bool]] = reachable
     unix_ms: Callable[[], int] = lambda: 0
     """Wall clock for people only."""
@@ -143,6 +155,18 @@ class Yielding:
 
 
 @dataclass(slots=True)
+class Intake:
+    """What the running replica got of another node's WAL, under a seal."""
+
+    given: bool = False
+    """It was given some, and that has not been taken away again."""
+    fetched: tuple[Attempt, Fetched] | None = None
+    """How the last fetch ended, and under which attempt."""
+    reach: int = 0
+    """It has been given all WAL to here; an incomplete record at its end it does not count."""
+
+
+@dataclass(slots=True)
 class Knowledge:
     """What this process did to the server that runs now; blank again whenever it stops."""
 
@@ -162,6 +186,7 @@ class Knowledge:
     """The directory was kept aside at the present goal: once is enough."""
     completing: Upstream | None = None
     """Whose WAL makes this rewound server consistent."""
+    intake: Intake = field(default_factory=Intake)
     yielding: Yielding | None = None
     """Outlives the server: its end in a switchover must be told, too."""
 
@@ -173,6 +198,7 @@ class Knowledge:
         self.slots = None
         self.silent_since_ns = None
         self.completing = None
+        self.intake = Intake()
 
     def forget_goal(self) -> None:
         """Another goal: what was tried for the last one is open again."""

@@ -7,14 +7,17 @@ A server never takes WAL from an upstream before the record of reigns has judged
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ramd import events
 from ramd.domain.decision import Follow, StaySealed
 from ramd.domain.errors import PostgresError, Refused, Unavailable
-from ramd.domain.lsn import format_lsn
+from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.observation import Position, SealReport
 from ramd.domain.server import ServerFacts, StopMode, Upstream
-from ramd.execute.context import NotYet, Step
+from ramd.execute.context import Intake, NotYet, Step
 from ramd.execute.copies import named_anew
+from ramd.execute.fetching import as_ordered, nothing_given
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
 from ramd.execute.local import SealOrder, Unproven, text
 from ramd.execute.work import Work, both
@@ -157,7 +160,9 @@ def _judge(work: Work, upstream: Upstream, position: Position) -> Advice:
 
 
 async def _attach(work: Work, upstream: Upstream) -> Step:
+    await nothing_given(work)
     await work.server.follow(upstream)
+    work.known.intake = Intake()
     work.known.attached = upstream
     work.known.detached = False
     work.known.report = None
@@ -289,18 +294,22 @@ async def seal_primary(work: Work) -> Step:
 
 
 async def seal_replica(work: Work) -> Step:
-    """Take no WAL from anybody; report the position once it is final."""
+    """Take no WAL from anybody but as ordered; report the position once it is final."""
     goal = work.goal
     assert isinstance(goal, StaySealed)
     work.say(f"sealing under attempt {text(goal.attempt)}")
     # Two files; both are durable before anything is reported.
     order = await both(_seal(work), _detach(work))
+    await nothing_given(work)
+    fetched = await as_ordered(work)
     position = await work.sealed_position()
+    position = replace(position, lsn=Lsn(max(position.lsn, work.known.intake.reach)))
     report = SealReport(
         epoch=order.epoch,
         attempt=order.attempt,
         position=position,
         copy=work.ports.store.record.copy,
+        fetched=fetched,
     )
     if work.known.report != report:
         work.known.report = report

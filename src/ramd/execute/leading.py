@@ -17,6 +17,7 @@ from ramd.domain.model import StartMode
 from ramd.domain.server import Promotion, ServerFacts, StopMode
 from ramd.execute.context import NotYet, Situation, Step
 from ramd.execute.copies import named_anew
+from ramd.execute.fetching import nothing_given
 from ramd.execute.local import OwnFork, Unproven
 from ramd.execute.release import release
 from ramd.execute.work import Work
@@ -143,6 +144,7 @@ async def _open(work: Work, goal: Lead) -> Step:
 
 async def _promote(work: Work, goal: Lead) -> Step:
     begun_ns = work.ports.clock()
+    await nothing_given(work)
     need_lease(work, goal.epoch)
     work.say(f"promoting in epoch {goal.epoch} onto timeline {goal.timeline}")
     fault = ""

@@ -62,6 +62,8 @@ class LocalRecord:
     """Highest epoch that this node gave up; no lease of it, or of a lower one, is ever used."""
     opened_epoch: int = 0
     """Highest epoch for which the server was, or was about to be, opened for writing."""
+    doubted_epoch: int = 0
+    """Highest epoch whose server may have WAL on its disk that is not what it acknowledged."""
     opened_copy: str = ""
     """The copy that it was opened with; '' not known."""
     seal: SealOrder | None = None
@@ -120,12 +122,17 @@ class LocalStore:
         """Obey the release of `epoch` from now on in this process; `latch` makes it durable."""
         self._latched = max(self._latched, epoch)
 
-    async def latch(self, epoch: int) -> None:
-        """`released_epoch` is at least `epoch`, durably."""
+    async def latch(self, epoch: int, *, doubted: bool = False) -> None:
+        """`released_epoch` is at least `epoch`, durably. `doubted`: besides, nobody shall have the
+        WAL of its server."""
         self.latch_now(epoch)
         async with self._writing:
-            if self._record.released_epoch < epoch:
-                await self._write(replace(self._record, released_epoch=epoch))
+            record = self._record
+            released = max(record.released_epoch, epoch)
+            doubt = max(record.doubted_epoch, epoch) if doubted else record.doubted_epoch
+            wanted = replace(record, released_epoch=released, doubted_epoch=doubt)
+            if wanted != record:
+                await self._write(wanted)
 
     @asynccontextmanager
     async def opening(self, epoch: int) -> AsyncIterator[None]:
@@ -260,6 +267,7 @@ def _encode(record: LocalRecord) -> bytes:
             "format": _FORMAT,
             "released_epoch": record.released_epoch,
             "opened_epoch": record.opened_epoch,
+            "doubted_epoch": record.doubted_epoch,
             "opened_copy": record.opened_copy,
             "seal": seal
             and {"epoch": seal.epoch, "term": seal.attempt.term, "number": seal.attempt.number},
@@ -287,6 +295,7 @@ def _decode(path: Path, raw: bytes) -> LocalRecord:
         return LocalRecord(
             released_epoch=_count(data["released_epoch"]),
             opened_epoch=_count(data["opened_epoch"]),
+            doubted_epoch=_count(data.get("doubted_epoch", 0)),
             opened_copy=str(data.get("opened_copy", "")),
             seal=_decode_seal(data["seal"]),
             fork=_decode_fork(data["fork"]),

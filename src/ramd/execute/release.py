@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ramd import events
+from ramd import events, fetch_events
 from ramd.domain.consensus import ReleaseEvidence
 from ramd.domain.errors import RamdError
 from ramd.domain.lsn import format_lsn
@@ -24,10 +24,13 @@ async def release(ports: Ports, epoch: int, reason: str, *, scan_ms: int) -> Non
     the epoch. Looking for the end of WAL takes at most `scan_ms` and may find nothing.
     """
     await ports.store.latch(epoch)
-    end = None
+    end, doubt = None, ""
     if not ports.server.running and _wrote(ports, epoch):
         end = await _end_of_wal(ports, scan_ms)
-    ports.consensus.release(epoch, ReleaseEvidence(reason=reason, end=end).encode())
+        doubt = await _doubt(ports, epoch)
+        ports.ended.epoch, ports.ended.end = epoch, end
+    evidence = ReleaseEvidence(reason=reason, end=end, doubt=doubt)
+    ports.consensus.release(epoch, evidence.encode())
     where = f"{format_lsn(end.lsn)} on timeline {end.timeline}" if end else "not known"
     events.emit(events.EpochReleased(epoch=epoch, reason=reason, end=where))
 
@@ -50,3 +53,16 @@ async def _end_of_wal(ports: Ports, scan_ms: int) -> Position | None:
     except (RamdError, OSError, TimeoutError):
         # The release must not fail for want of it: "unknown" is an honest answer.
         return None
+
+
+async def _doubt(ports: Ports, epoch: int) -> str:
+    """Why nobody shall have the WAL of the epoch's server; that is kept over our own end, since the
+    next server that runs here says nothing of it."""
+    try:
+        doubt = await ports.server.wal.doubt()
+    except OSError as error:
+        doubt = f"its log cannot be read: {error}"
+    if doubt:
+        events.emit(fetch_events.WalDoubted(epoch=epoch, why=doubt))
+        await ports.store.latch(epoch, doubted=True)
+    return doubt

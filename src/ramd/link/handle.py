@@ -220,6 +220,7 @@ class Link:
             holders=evidence.holders,
             stands_by=evidence.stands_by,
             spent=evidence.spent,
+            doubt=evidence.doubt,
         )
 
     def seal(self, epoch: int) -> None:

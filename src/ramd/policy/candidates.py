@@ -21,6 +21,7 @@ from ramd.domain.observation import (
     Observation,
     Position,
     SealReport,
+    ServerRole,
     ServerState,
 )
 from ramd.domain.sync import NO_SET
@@ -28,6 +29,7 @@ from ramd.policy.lineage import off_line, reach
 from ramd.policy.picture import attempt, handover, living, newly_coordinating, observation, present
 from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end, void
 
+_TAGGED = "is tagged nofailover"
 _DOWN = (ServerState.STOPPED, ServerState.CRASHED, ServerState.HUNG)
 
 
@@ -47,6 +49,14 @@ class Field:
     whole: Lsn | None = None
     """Whoever holds WAL to here has every acknowledged commit; None: that was not asked, or cannot
     be told."""
+    need: Lsn | None = None
+    """Whoever holds less is not fit, see `ramd.policy.syncset.safe_end`; None: as above."""
+
+    @property
+    def short(self) -> tuple[Verdict, ...]:
+        """Who would be fit with more WAL, the most advanced first."""
+        found = (verdict for verdict in self.rejected if verdict.short)
+        return tuple(sorted(found, key=lambda verdict: (-(verdict.lsn or 0), verdict.node_id)))
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -130,11 +140,14 @@ def _field(view: ClusterView, positions: Mapping[int, Position], *, missing: str
     absent = Verdict(node_id=holder, eligible=False, reason="is not a member")
     former = verdicts.pop(holder, absent)
     fit = [verdict for verdict in verdicts.values() if verdict.eligible]
+    silent = [node_id for node_id in verdicts if node_id not in positions]
+    pending = tuple(n for n in silent if _could_report(view, n))
+    lenders = tuple(n for n in silent if n not in pending and _could_lend(view, n))
     return Field(
         others=tuple(sorted(fit, key=lambda verdict: _rank(view, verdict))),
         former=former,
         rejected=tuple(verdict for verdict in verdicts.values() if not verdict.eligible),
-        pending=tuple(n for n in verdicts if n not in positions and _could_report(view, n)),
+        pending=pending + (lenders if fit or pending else ()),
     )
 
 
@@ -142,13 +155,13 @@ def _verdict(
     view: ClusterView, node_id: int, positions: Mapping[int, Position], missing: str
 ) -> Verdict:
     position = positions.get(node_id)
-    why = _unfit(view, node_id) or _barred(view, node_id)
+    why, behind = unfit(view, node_id) or _barred(view, node_id), ""
     if not why and position is None:
         why = missing
     if not why and position is not None:
-        why = off_line(view.state.reigns, position, positions.values()) or _too_far_behind(
-            view, node_id, position
-        )
+        why = off_line(view.state.reigns, position, positions.values())
+        behind = "" if why else _too_far_behind(view, node_id, position)
+        why = why or behind
     if position is None:
         return Verdict(node_id=node_id, eligible=False, reason=why)
     holds = f"holds WAL to {format_lsn(position.lsn)} on timeline {position.timeline}"
@@ -158,6 +171,7 @@ def _verdict(
         reason=why or holds,
         lsn=position.lsn,
         timeline=position.timeline,
+        short=bool(behind),
     )
 
 
@@ -195,6 +209,7 @@ def _whole_only(view: ClusterView, field: Field, reports: Mapping[int, SealRepor
         former=former,
         rejected=(*(v for v in others if not v.eligible), *field.rejected),
         whole=None if NO_SET in view.state.sync.rules else safe.need,
+        need=safe.need,
     )
 
 
@@ -207,12 +222,13 @@ def _if_whole(
         why = "does not load the extension, without which no synchronous set can be proven"
     if not why and safe.need is None:
         why = f"may lack acknowledged commits: {safe.why}"
-    if not why and safe.need is not None and (verdict.lsn or 0) < safe.need:
+    short = not why and safe.need is not None and (verdict.lsn or 0) < safe.need
+    if short and safe.need is not None:
         why = f"may lack commits that were acknowledged up to {format_lsn(safe.need)}"
-    return verdict if not why else replace(verdict, eligible=False, reason=why)
+    return verdict if not why else replace(verdict, eligible=False, reason=why, short=short)
 
 
-def _unfit(view: ClusterView, node_id: int) -> str:
+def unfit(view: ClusterView, node_id: int) -> str:
     """Why the server of a node cannot be promoted, whatever it holds."""
     seen = living(view, node_id)
     if seen is None:
@@ -235,7 +251,7 @@ def _barred(view: ClusterView, node_id: int) -> str:
     if _leaves(view, node_id):
         return "is being removed"
     if member is not None and member.nofailover:
-        return "is tagged nofailover"
+        return _TAGGED
     if not view.state.settings.auto_failover_enabled and handover(view) is None:
         return "may not be promoted: automatic failover is off"
     return ""
@@ -270,3 +286,10 @@ def _could_report(view: ClusterView, node_id: int) -> bool:
     if seen is None:
         return newly_coordinating(view)
     return seen.data is DataKind.CLUSTER
+
+
+def _could_lend(view: ClusterView, node_id: int) -> bool:
+    """A running replica that is tagged: it may have what the one that is chosen has to fetch."""
+    seen = living(view, node_id)
+    running = seen is not None and seen.role is ServerRole.REPLICA
+    return running and _barred(view, node_id) == _TAGGED

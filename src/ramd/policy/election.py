@@ -5,8 +5,9 @@ Lives here: the choice among judged nodes. Must not live here: the judgement of 
 
 Where commits do not wait for replicas, a failover takes the most advanced node that reports in time
 and says what that loses; where they do, `candidates` lets nobody through who may lack one that was
-acknowledged. Two cases are stricter. A planned handover must lose nothing, else the old primary
-goes on. After a cold start the old primary goes on if it holds strictly more than anybody else.
+acknowledged. What the chosen one lacks and somebody else has, it fetches first (`fetching`). Two
+cases are stricter. A planned handover must lose nothing, else the old primary goes on. After a cold
+start the old primary goes on if it holds strictly more than anybody else.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ramd.domain.decision import ClusterView, SealAttempt, Verdict
+from ramd.domain.decision import ClusterView, FetchOrder, SealAttempt, Verdict
 from ramd.domain.lsn import Lsn, format_lsn
 from ramd.domain.observation import DataKind
 from ramd.policy.candidates import Field, judge, last_known_lsn, reasons
+from ramd.policy.fetching import fetch_until_ns, fetched_end, furthest, order_for, order_text, told
 from ramd.policy.memory import restart_pause_ns
 from ramd.policy.picture import (
     NS_PER_MS,
@@ -35,6 +37,8 @@ class Outcome(StrEnum):
     """How an attempt stands."""
 
     WAIT = "wait"
+    FETCH = "fetch"
+    """`winner` first gets WAL that another node has more."""
     PROMOTE = "promote"
     RESTART = "restart"
     """The recorded primary gets the next epoch itself."""
@@ -43,13 +47,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The outcome and why; `winner` with PROMOTE and RESTART, `until_ns` with WAIT."""
+    """The outcome and why; `winner` with PROMOTE, RESTART and FETCH, `until_ns` with WAIT and
+    FETCH, `order` with FETCH."""
 
     outcome: Outcome
     reason: str
     field: Field
     winner: Verdict | None = None
     until_ns: int | None = None
+    order: FetchOrder | None = None
 
 
 def elect(view: ClusterView, under: SealAttempt) -> Choice:
@@ -97,15 +103,25 @@ def _ordinary(view: ClusterView, under: SealAttempt, field: Field) -> Choice:
         best = max((v.lsn or 0 for v in field.others), default=-1)
         if former.eligible and (former.lsn or 0) > best:
             return _restart(field, "cold start: it holds the most WAL")
-    if field.others:
-        best_lsn = field.others[0].lsn
-        equal = [v for v in field.others if v.lsn == best_lsn]
-        wanted = _target(view)
-        winner = next((v for v in equal if v.node_id == wanted), equal[0])
+    pause_until_ns = under.begun_ns + restart_pause_ns(view)
+    paused = view.now_ns < pause_until_ns
+    winner = _most_advanced(view, field.others)
+    if winner is None and (paused or not former.eligible):
+        winner = _most_advanced(view, field.short)
+    order = order_for(view, under, field, winner) if winner is not None else None
+    if order is not None:
+        return Choice(
+            outcome=Outcome.FETCH,
+            reason=order_text(order),
+            field=field,
+            winner=winner,
+            until_ns=fetch_until_ns(view, under),
+            order=order,
+        )
+    if winner is not None and winner.eligible:
         return _promote(view, field, winner, "failover")
     if former.eligible:
-        pause_until_ns = under.begun_ns + restart_pause_ns(view)
-        if view.now_ns < pause_until_ns:
+        if paused:
             reason = f"node {former.node_id} ended soon after its last restart in place: a pause"
             return _wait(field, pause_until_ns, reason)
         return _restart(field, "no other node may be promoted")
@@ -114,6 +130,13 @@ def _ordinary(view: ClusterView, under: SealAttempt, field: Field) -> Choice:
         reason="no node may become primary: " + reasons(field),
         field=field,
     )
+
+
+def _most_advanced(view: ClusterView, verdicts: tuple[Verdict, ...]) -> Verdict | None:
+    """The first of `verdicts`, or the node that was asked for, if it holds as much."""
+    equal = [v for v in verdicts if v.lsn == verdicts[0].lsn]
+    wanted = _target(view)
+    return next((v for v in equal if v.node_id == wanted), equal[0] if equal else None)
 
 
 def _wait(field: Field, until_ns: int, reason: str) -> Choice:
@@ -128,7 +151,7 @@ def _restart(field: Field, why: str) -> Choice:
 def _promote(view: ClusterView, field: Field, winner: Verdict, what: str) -> Choice:
     reason = (
         f"{what} from node {field.former.node_id} to node {winner.node_id}, which "
-        f"{winner.reason}; {_loss(view, field, winner)}"
+        f"{winner.reason}{told(view, winner)}; {_loss(view, field, winner)}"
     )
     return Choice(outcome=Outcome.PROMOTE, reason=reason, field=field, winner=winner)
 
@@ -136,16 +159,18 @@ def _promote(view: ClusterView, field: Field, winner: Verdict, what: str) -> Cho
 def _loss(view: ClusterView, field: Field, winner: Verdict) -> str:
     """What the promotion loses of the primary's WAL, as far as that can be known."""
     end, lsn = _end_of_wal(view, field), winner.lsn or 0
+    if end is None:
+        end = fetched_end(view, winner)
     if field.whole is not None:
         extra = max(0, end - lsn) if end is not None else 0
         unheard = f", and {extra} bytes that were not" if extra else ""
         return f"loses nothing that was acknowledged{unheard}"
     if end is not None:
         return f"loses {end - lsn} bytes" if end > lsn else "loses nothing"
-    seen = last_known_lsn(view)
+    seen = max(last_known_lsn(view) or Lsn(0), furthest(view))
     if loss_accepted(view):
         return "what it loses is unknown, and a person accepted that"
-    if seen is not None and seen > lsn:
+    if seen > lsn:
         return f"what it loses is unknown, at least {seen - lsn} bytes"
     return "what it loses is unknown"
 

@@ -12,6 +12,7 @@ from ramd.domain.decision import (
     Action,
     ClusterView,
     Decision,
+    Fetch,
     GrantTo,
     Hold,
     MoveCoordinator,
@@ -20,6 +21,7 @@ from ramd.domain.decision import (
 )
 from ramd.policy.candidates import Field, foresee, judge
 from ramd.policy.decide import decide
+from ramd.policy.fetching import order_text
 from ramd.policy.picture import attempt
 from ramd.policy.rules import RULES
 
@@ -65,6 +67,8 @@ def action_text(action: Action) -> str:
             return "change nothing" + ("; all follow the recorded primary" if follow else "")
         case Seal(epoch=epoch, attempt=under):
             return f"seal epoch {epoch} under attempt {under.term}.{under.number}"
+        case Fetch(order=order):
+            return order_text(order)
         case GrantTo(node_id=node_id, epoch=epoch, timeline=timeline, start=start):
             return f"grant epoch {epoch} to node {node_id}: {start} on timeline {timeline}"
         case MoveCoordinator(node_id=node_id):

@@ -170,7 +170,9 @@ def _replica(
     reign = state.reigns[-1]
     order = _order(directive, facts, reign.epoch) if facts.in_touch else None
     if order is not None and order.sealed:
-        return StaySealed(epoch=order.epoch, attempt=order.attempt)
+        mine = order.fetch is not None and order.fetch.node_id == facts.me
+        fetch = order.fetch if mine else None
+        return StaySealed(epoch=order.epoch, attempt=order.attempt, fetch=fetch)
     if _succeeded(reign, facts, observation):
         return Wait(reason=f"standing by, fenced, until node {reign.node_id} is promoted")
     if order is not None and order.epoch == reign.epoch:

@@ -23,6 +23,7 @@ from ramd.policy.rulings import (
     drop_handover,
     failover_off,
     failover_off_hold,
+    fetch_first,
     first_again,
     first_primary,
     first_unopened,
@@ -257,6 +258,15 @@ RULES: tuple[Rule, ...] = (
         condition="a node whose position matters has not reported, and may still do so in time",
         effect="stay sealed and wait, bounded",
         because="the missing one may hold the most",
+    ),
+    Rule(
+        name="fetch_first",
+        when=outcome_is(Outcome.FETCH),
+        act=fetch_first,
+        condition="the chosen node may lack WAL that another living node has more of: the crashed"
+        " primary's, or one that may not be promoted",
+        effect="the chosen node, sealed, gets it first, within 5 s for all there is to get",
+        because="nothing need be lost that a living host still has",
     ),
     Rule(
         name="promote_best",

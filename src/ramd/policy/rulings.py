@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ramd.domain.decision import (
     ClusterView,
     DropHandover,
+    Fetch,
     GrantTo,
     Hold,
     MoveCoordinator,
@@ -285,6 +286,17 @@ def sealed_hold(view: ClusterView) -> Ruling:
     choice = _choice(view)
     return Ruling(
         action=Hold(follow=False),
+        reason=choice.reason,
+        candidates=choice.field.verdicts,
+        wake_at_ns=choice.until_ns,
+    )
+
+
+def fetch_first(view: ClusterView) -> Ruling:
+    choice = _choice(view)
+    assert choice.order is not None
+    return Ruling(
+        action=Fetch(order=choice.order),
         reason=choice.reason,
         candidates=choice.field.verdicts,
         wake_at_ns=choice.until_ns,

@@ -26,6 +26,8 @@ class Timeline:
     """When the primary was last known to take writes."""
     closed_ns: int = 0
     sealed_ns: int = 0
+    fetched_ns: int = 0
+    """When the chosen node was told to fetch what it lacks; most changes have no such part."""
     granted_ns: int = 0
     began_ns: int = 0
     """When the new epoch was first seen."""
@@ -49,6 +51,9 @@ def follow(before: Timeline, view: ClusterView) -> Timeline:
         line = replace(line, closed_ns=_closed_ns(line, view))
     if _sealed(view) and not line.sealed_ns and not line.began_ns:
         line = replace(line, sealed_ns=now_ns)
+    under = attempt(view)
+    if under is not None and under.fetches and not line.began_ns:
+        line = replace(line, fetched_ns=under.fetches[0].begun_ns)
     return line
 
 
@@ -93,6 +98,8 @@ def _phases(line: Timeline, now_ns: int) -> tuple[Phase, ...]:
     if not line.closed_ns:
         return ()
     marks = [("detect", line.sealed_ns), ("decide", line.granted_ns), ("grant", line.began_ns)]
+    if line.fetched_ns:
+        marks[1:2] = [("decide", line.fetched_ns), ("fetch", line.granted_ns)]
     found = [Phase(name=name, ms=ms) for name, ms in line.spent]
     before_ns = line.closed_ns + sum(ms for _, ms in line.spent) * NS_PER_MS
     for name, at_ns in [*marks, ("promote", now_ns)]:

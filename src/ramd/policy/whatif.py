@@ -9,9 +9,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramd.domain.decision import ClusterView, Decision, GrantTo, LeaseView, Seal, SealAttempt
-from ramd.domain.observation import Heard, Observation, SealReport, ServerRole, ServerState
+from ramd.domain.decision import (
+    ClusterView,
+    Decision,
+    Fetch,
+    FetchOrder,
+    GrantTo,
+    LeaseView,
+    Seal,
+    SealAttempt,
+)
+from ramd.domain.observation import (
+    Fetched,
+    Heard,
+    Observation,
+    Position,
+    SealReport,
+    ServerRole,
+    ServerState,
+)
 from ramd.policy.decide import decide
+from ramd.policy.fetching import with_order
 from ramd.policy.picture import living, observation, present
 
 STEPS_MAX = 6
@@ -35,11 +53,12 @@ def if_server_crashed(view: ClusterView) -> Decision | None:
         streaming_replicas=(),
         upstream=None,
     )
-    end = seen.position.lsn if seen.position is not None and seen.role else None
+    at = seen.position if seen.role else None
     lease = LeaseView(
         may_move_at_ns=view.lease.may_move_at_ns,
         released=True,
-        release_lsn=end,
+        release_lsn=at.lsn if at else None,
+        release_timeline=at.timeline if at else None,
         release_reason="its server has crashed",
     )
     heard = {**view.heard, holder: Heard(observation=dead, received_ns=view.now_ns)}
@@ -73,6 +92,8 @@ def _run(view: ClusterView) -> Decision:
             under = decision.action
             sealing = SealAttempt(epoch=under.epoch, attempt=under.attempt, begun_ns=view.now_ns)
             view = _sealed(replace(view, sealing=sealing), sealing)
+        elif isinstance(decision.action, Fetch):
+            view = _fetched(view, decision.action.order)
         else:
             view = _later(view, decision.wake_at_ns or view.now_ns, without=holder)
         decision = decide(view)
@@ -95,6 +116,31 @@ def _reported(seen: Observation, under: SealAttempt) -> Observation:
         epoch=under.epoch, attempt=under.attempt, position=seen.position, copy=seen.copy
     )
     return replace(seen, sealed=report, upstream=None)
+
+
+def _fetched(view: ClusterView, order: FetchOrder) -> ClusterView:
+    """It has got what it was told to get."""
+    assert view.sealing is not None
+    one = view.heard[order.node_id]
+    report = one.observation.sealed
+    assert report is not None
+    upto = order.have if order.upto is None else order.upto
+    report = replace(
+        report,
+        position=Position(timeline=order.timeline, lsn=upto),
+        fetched=Fetched(
+            number=order.number,
+            source=order.source,
+            upto=order.upto,
+            why="its end is not known",
+        ),
+    )
+    heard = replace(one, observation=replace(one.observation, sealed=report))
+    return replace(
+        view,
+        sealing=with_order(view.sealing, order, view.now_ns),
+        heard={**view.heard, order.node_id: heard},
+    )
 
 
 def _later(view: ClusterView, now_ns: int, *, without: int) -> ClusterView:

@@ -32,6 +32,7 @@ class Watched:
     def __init__(self, pid: int, pidfd: int, popen: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
         self.popen = popen
+        self.log = _stderr_of(pid)
         self._pidfd = pidfd
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -80,6 +81,14 @@ class Watched:
         if self.popen is not None:
             self.popen.wait(timeout=REAP_TIMEOUT_S)  # readable: it is a zombie by now
         self.close()
+
+
+def _stderr_of(pid: int) -> str:
+    """The file that a process writes its messages to; '' if that cannot be told."""
+    try:
+        return str(Path(f"/proc/{pid}/fd/2").readlink())
+    except OSError:
+        return ""
 
 
 def spawn(

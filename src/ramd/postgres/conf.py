@@ -8,6 +8,7 @@ RAMD owns is removed, because postgresql.auto.conf is read last. Start reading a
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,9 +104,15 @@ def peer_conninfo(
 
 
 def render(
-    site: Site, upstream: Upstream | None, operators: Mapping[str, str], naming: Naming = PLAIN
+    site: Site,
+    upstream: Upstream | None,
+    operators: Mapping[str, str],
+    naming: Naming = PLAIN,
+    *,
+    given: bool = False,
 ) -> str:
-    """Text of postgresql.ramd.conf. `operators` are settings of PGDATA/postgresql.conf."""
+    """Text of postgresql.ramd.conf. `operators` are settings of PGDATA/postgresql.conf. `given`:
+    the replica gets the WAL that was fetched for it."""
     options = site.options
     slot, me = slot_name(options.node_id), stream_name(options.node_id, naming.copy)
     refused = sorted(OWNED & {key.lower() for key in options.extra})
@@ -125,7 +132,7 @@ def render(
         "lc_messages": "C",
         "primary_conninfo": peer_conninfo(site, upstream, application=me) if upstream else "",
         "primary_slot_name": slot if upstream else "",
-        "restore_command": "",
+        "restore_command": restore_command(fetched_dir(site)) if given else "",
         "recovery_target_timeline": "latest",
         "synchronous_standby_names": standby_names(naming.sync),
     }
@@ -141,6 +148,18 @@ def render(
         *(f"{key} = {conf_value(value)}" for key, value in settings.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def fetched_dir(site: Site) -> Path:
+    """WAL of another node that the replica is given in a failover; else there is none."""
+    return site.options.state_dir / "fetched"
+
+
+def restore_command(folder: Path) -> str:
+    """Hands out what is in `folder` and fails for anything else, always with the exit code that
+    means no more than that (xlogarchive.c: from 126 on it would end the server)."""
+    source = f"{shlex.quote(str(folder)).replace('%', '%%')}/%f"
+    return f'{{ test -f {source} && cp {source} "%p"; }} || exit 1'
 
 
 def list_item(text: str) -> str:
@@ -211,10 +230,13 @@ def without_owned(text: str) -> str:
     return "".join(f"{line}\n" for line in kept)
 
 
-def write_upstream(site: Site, upstream: Upstream | None, naming: Naming = PLAIN) -> bool:
+def write_upstream(
+    site: Site, upstream: Upstream | None, naming: Naming = PLAIN, *, given: bool = False
+) -> bool:
     """Rewrite RAMD's file for another upstream or set; False if it says that already."""
     operators = operators_settings(site, read_operators(site))
-    return write_file(site.conf_file, render(site, upstream, operators, naming), site.account)
+    text = render(site, upstream, operators, naming, given=given)
+    return write_file(site.conf_file, text, site.account)
 
 
 def write_auto(site: Site) -> bool:

@@ -19,6 +19,7 @@ from ramd.domain.sync import SyncConf, SyncFacts
 from ramd.postgres.child import Watched
 from ramd.postgres.conf import read_upstream, write_all, write_auto, write_upstream
 from ramd.postgres.data import DataDir
+from ramd.postgres.exchange import Exchange
 from ramd.postgres.files import on_disk, read_file
 from ramd.postgres.options import ServerOptions
 from ramd.postgres.orphans import end_process, kill_remains
@@ -51,6 +52,8 @@ class Conf:
     def __init__(self, site: Site, copy: Callable[[], str]) -> None:
         self.upstream: Upstream | None = None
         self.sync: SyncConf | None = None
+        self.given = False
+        """The replica gets WAL that was fetched for it."""
         self._site = site
         self._copy = copy
         self._told = True
@@ -68,8 +71,11 @@ class Conf:
         """The file is right, and the server has been told since it changed."""
         async with self._writing:
             told, self._told = self._told, False  # cut short between file and signal: say it again
-            site, upstream, naming = self._site, self.upstream, self.naming()
-            if await on_disk(lambda: write_upstream(site, upstream, naming)) or not told:
+            site, upstream, naming, given = self._site, self.upstream, self.naming(), self.given
+            if (
+                await on_disk(lambda: write_upstream(site, upstream, naming, given=given))
+                or not told
+            ):
                 postmaster.send(signal.SIGHUP)
             self._told = True
             self._said = (naming.sync, postmaster.pid)
@@ -114,6 +120,20 @@ class Instance:
         return self._fence
 
     @property
+    def wal(self) -> Exchange:
+        """See Server."""
+
+        async def give(given: bool) -> None:
+            self._conf.given = given
+            if self.running:
+                await self._conf.tell(self._must_run())
+
+        def log() -> str:
+            return self._postmaster.log if self._postmaster is not None else ""
+
+        return Exchange(site=self._site, link=self._link, give=give, log=log)
+
+    @property
     def running(self) -> bool:
         """See Server: asked of the kernel at each call."""
         return self._postmaster is not None and self._postmaster.alive
@@ -146,6 +166,7 @@ class Instance:
         if found.kind is not DataKind.CLUSTER:
             raise Refused(f"{self._site.data_dir} is {found.kind}: {found.why}")
         source = self._conf.upstream = upstream if replica else None
+        self._conf.given = False
         self._fence.unbind()
         await on_disk(lambda: self._prepare(source, replica=replica))
         await kill_remains(self._site, timeout_ms=KILL_MS)

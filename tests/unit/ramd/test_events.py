@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ramd import events, member_events, switch_events, sync_events
+from ramd import events, fetch_events, member_events, switch_events, sync_events
 from ramd.events import Event, LeaseRefused, emit
 
 ALL = [
     declared
-    for module in (events, member_events, switch_events, sync_events)
+    for module in (events, fetch_events, member_events, switch_events, sync_events)
     for declared in vars(module).values()
     if isinstance(declared, type) and issubclass(declared, Event)
     if declared.__module__ == module.__name__

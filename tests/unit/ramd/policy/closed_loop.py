@@ -11,6 +11,8 @@ from ramd.domain.decision import (
     ClusterView,
     Directive,
     DropHandover,
+    Fetch,
+    FetchOrder,
     Follow,
     GiveUp,
     Goal,
@@ -30,6 +32,7 @@ from ramd.domain.model import ClusterState, DecisionRecord, Handover, Reign, Set
 from ramd.domain.observation import (
     Attempt,
     DataKind,
+    Fetched,
     Heard,
     Observation,
     Position,
@@ -38,6 +41,7 @@ from ramd.domain.observation import (
     ServerState,
 )
 from ramd.policy.decide import decide
+from ramd.policy.fetching import with_order
 from ramd.policy.lineage import Rejoin, how_to_rejoin
 from ramd.policy.memory import remember
 from ramd.policy.plan import plan
@@ -117,6 +121,7 @@ class Loop:
     memory: Memory = field(default_factory=Memory)
     heard: dict[int, Heard] = field(default_factory=dict)
     resumed: int = 0
+    fetched: int = 0
 
     # --- the group -----------------------------------------------------------------------------
 
@@ -182,6 +187,11 @@ class Loop:
                 self.attempts = attempt.number
                 self.sealing = SealAttempt(epoch=epoch, attempt=attempt, begun_ns=self.now_ns)
                 self.directive = Directive(epoch=epoch, attempt=attempt, sealed=True)
+            case Fetch(order=order):
+                assert self.sealing is not None
+                self.sealing = with_order(self.sealing, order, self.now_ns)
+                assert self.directive is not None
+                self.directive = replace(self.directive, fetch=order)
             case GrantTo() as grant:
                 self.grant(grant)
             case DropHandover(epoch=epoch):
@@ -273,17 +283,27 @@ class Loop:
                     self.replicate(node)
                 node.stop()
                 node.released = max(node.released, epoch)
-            case StaySealed(epoch=epoch, attempt=attempt):
+            case StaySealed(epoch=epoch, attempt=attempt, fetch=order):
                 node.seal, node.following, node.yielding = attempt, 0, 0
                 node.role = ServerRole.REPLICA if node.data else None
+                fetched = self.fetch(node, order) if order is not None else None
                 node.report = (
-                    SealReport(epoch=epoch, attempt=attempt, position=node.at)
+                    SealReport(epoch=epoch, attempt=attempt, position=node.at, fetched=fetched)
                     if node.data
                     else None
                 )
             case Follow(upstream=upstream):
                 node.seal, node.report, node.yielding = None, None, 0
                 self.follow(node, self.nodes[upstream])
+
+    def fetch(self, node: Node, order: FetchOrder) -> Fetched:
+        source = self.nodes[order.source]
+        assert source.at.timeline == node.at.timeline == order.timeline
+        if not source.alive:
+            return Fetched(number=order.number, source=order.source, why="it is dead")
+        node.at = replace(node.at, lsn=max(node.at.lsn, source.at.lsn))
+        self.fetched += 1
+        return Fetched(number=order.number, source=order.source, upto=source.at.lsn)
 
     def lead(self, node: Node, goal: Lead) -> None:
         if node.role is ServerRole.PRIMARY and node.opened == goal.epoch:

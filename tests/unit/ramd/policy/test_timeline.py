@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 
-from ramd.domain.decision import ClusterView, LeaseView, SealAttempt
+from ramd.domain.decision import ClusterView, FetchOrder, LeaseView, SealAttempt
 from ramd.domain.lsn import Lsn
 from ramd.domain.model import Reign, StartMode
 from ramd.domain.observation import Attempt, Heard, Position, SealReport, ServerState
+from ramd.policy.fetching import with_order
 from ramd.policy.timeline import Timeline, follow, granted
 from tests.unit.ramd.policy.views import LED, MS, NOW_NS, VIEWS, healthy, heard
 
@@ -132,3 +133,14 @@ def test_it_takes_any_view(some: ClusterView) -> None:
     line = follow(follow(Timeline(), some), some)
     assert line.epoch == some.state.epoch
     assert granted(line, some).granted_ns == some.now_ns
+
+
+def test_a_fetch_before_the_grant_is_a_phase_of_its_own() -> None:
+    order = FetchOrder(number=1, node_id=2, source=1, timeline=1, have=Lsn(1))
+    fetching = with_order(begun(150), order, NOW_NS + 200 * MS)
+    line = follow(opened(), beat(100, heard=crashed(100)))
+    line = follow(line, beat(150, heard=crashed(100), sealing=begun(150)))
+    line = follow(line, beat(210, heard=crashed(100), sealing=fetching))
+    line = granted(line, beat(300, heard=crashed(100), sealing=fetching))
+    phases = after_grant(line)
+    assert (phases["decide"], phases["fetch"], phases["total"]) == (50, 100, 300)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 
 from ramd.domain.decision import ClusterView, GrantTo, Hold, LeaseView
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import ClusterState
+from ramd.domain.observation import Position
 from ramd.policy.explain import candidates
 from ramd.policy.whatif import if_host_lost, if_server_crashed
 from tests.unit.ramd.policy.views import LED, NOW_NS, VIEWS, healthy, heard, member, view
@@ -96,3 +98,19 @@ def test_a_node_that_could_report_is_waited_for_and_then_passed_over() -> None:
 def test_nodes_are_judged_as_candidates() -> None:
     assert [verdict.node_id for verdict in candidates(everyone())] == [2, 3, 1]
     assert candidates(view(ClusterState(cluster_id="c"))) == ()
+
+
+def test_what_only_the_primary_has_would_be_fetched_first() -> None:
+    behind = heard(2, upstream=1)
+    at = Position(timeline=1, lsn=Lsn(10))
+    behind = replace(behind, observation=replace(behind.observation, position=at))
+    first = heard(1, primary=True)
+    first = replace(first, observation=replace(first.observation, epoch_opened=1))
+    view_ = replace(everyone(), heard={1: first, 2: behind})
+    crash = if_server_crashed(view_)
+    assert crash is not None
+    assert "bytes from node 1 first; loses nothing" in crash.reason
+    unknown = replace(first, observation=replace(first.observation, position=None))
+    crash = if_server_crashed(replace(view_, heard={1: unknown, 2: behind}))
+    assert crash is not None
+    assert "its end is not known" in crash.reason

@@ -10,6 +10,7 @@ from ramd.coordinator import Coordinator
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import LeaseView
 from ramd.domain.errors import Refused
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import Handover, StartMode
 from ramd.domain.observation import (
     Attempt,
@@ -142,7 +143,9 @@ def test_a_release_seals_and_then_grants_the_next_epoch_to_the_best() -> None:
     desk.all_well()
     desk.beat()
     desk.hear(1, state=ServerState.CRASHED, role=None, accepting=False, epoch_opened=1)
-    desk.group.view = LeaseView(may_move_at_ns=desk.now_ns, released=True)
+    desk.group.view = LeaseView(
+        may_move_at_ns=desk.now_ns, released=True, release_lsn=Lsn(1500), release_timeline=1
+    )
     desk.beat(10)
     directive = desk.coordinator.directive
     assert directive is not None
