@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from pgraft.core.types import CoreEvent, EventKind, NodeId
@@ -26,9 +27,12 @@ from ramd.link.handle import Link, Times
 from ramd.link.join import WAKING
 from ramd.link.state_copy import StateCopy
 from ramd.loop import ControlLoop, Parts
+from ramd.members.steward import Steward
 from ramd.observe.observer import Identity, Observer
 from ramd.state.commands import Command, encode
-from tests.support.ha_group import Casts, GroupHooks, GroupNode
+from tests.support.ha_casts import Casts
+from tests.support.ha_group import GroupHooks, GroupNode
+from tests.support.ha_members import peer, unix_ms
 from tests.support.ha_server import SimServer
 from tests.support.ha_time import Actor
 
@@ -64,14 +68,17 @@ class SimStore(LocalStore):
             self._host.record = record
 
 
-class NoFacts:
-    """What only people ask of the group is not simulated, nor are members that come and go."""
+class SimFacts:
+    """What only people ask of the group is not simulated."""
+
+    def __init__(self, node: GroupNode) -> None:
+        self._node = node
 
     def of(self, _status: object, _lag: object) -> None:
         return None
 
     def removed(self, _committed: object) -> str:
-        return ""
+        return self._node.removed()
 
 
 class Daemon:
@@ -88,7 +95,8 @@ class Daemon:
             host.node_id,
             host.raft,
             world.nodes,
-            world.plan.founders,
+            world.founding,
+            own=peer(host),
             actor=self.actor,
             network=world.network,
             clock=host.clock,
@@ -120,6 +128,7 @@ class Daemon:
         self.coordinator = Coordinator(
             me=host.node_id, consensus=self.link, now_ns=host.clock(), propose=self.propose
         )
+        self.steward = self._steward()
         self.loop = self._control_loop()
 
     # --- putting together --------------------------------------------------------------------
@@ -162,7 +171,7 @@ class Daemon:
             cast(Any, self.node),
             cast(Any, Casts(self.node, world.channels)),
             copy,
-            cast(Facts, NoFacts()),
+            cast(Facts, SimFacts(self.node)),
             times=Times(ttl_ns=timing.lease_ttl_ns, grace_ns=2 * timing.election_ns),
             clock=host.clock,
         )
@@ -189,6 +198,15 @@ class Daemon:
             changed=changed,
             reachable=reachable,
             unsynced=self.syncing.obstacle,
+        )
+
+    def _steward(self) -> Steward:
+        return Steward(
+            self.link,
+            spawn=self._spawn,
+            granting=lambda: self.coordinator.granting,
+            clock=self.host.clock,
+            unix_ms=unix_ms,
         )
 
     def _control_loop(self) -> ControlLoop:
@@ -237,6 +255,9 @@ class Daemon:
         self.host.world.graveyard.append(self)
         self.host.daemon = None
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        _ = self.actor.begin(work)
+
     def propose(self, command: Command) -> None:
         """Hand a command to the group; losing it is nothing."""
         _ = self.actor.begin(self._propose(encode(command)))
@@ -252,6 +273,9 @@ class Daemon:
         if status.is_coordinator and status.ready and not state.formed and not self.founding:
             self.founding = True
             self.propose(self.host.world.plan.founding())
+        if status.is_coordinator and status.ready:
+            now_ns, coordinator = self.host.clock(), self.coordinator
+            self.steward.turn(coordinator.view(now_ns, status, coordinator.heard))
 
     @property
     def state(self) -> ClusterState:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ramd.domain.errors import RamdError
 from ramd.domain.model import Settings
 from ramd.domain.sync import SyncMode
-from tests.support.ha_world import World
+
+if TYPE_CHECKING:
+    from tests.support.ha_world import World
 
 
 def order(world: World, command: Any) -> None:

@@ -133,11 +133,12 @@ async def _storm_and_calm(world: World) -> None:
 
 
 async def _ends(world: World, *, remove_data: bool) -> None:
-    """A person destroys the cluster: no directory is left in its place."""
+    """A person destroys the cluster: no directory of a member is left in its place."""
+    members = [member.node_id for member in world.state().members]
     order(world, Destroy(removal=Removal(remove_data=remove_data)))
 
     def gone() -> bool:
-        return all(h.disk.kind is DataKind.ABSENT for h in world.hosts.values())
+        return all(world.hosts[n].disk.kind is DataKind.ABSENT for n in members)
 
     await world.until(gone, CALM_S, "the end of the cluster")
     world.tally["clusters destroyed"] += 1

@@ -200,8 +200,11 @@ class Replication:
         return [(peer, p) for peer, p in self.progress.items() if peer not in regressed]
 
     def _admit(self, config: Config) -> None:
-        """Send to the members of a configuration that is about to be appended. A new one begins with
-        nothing, also under the id of a former one that is still being told that it is gone."""
+        """Send to the members of a configuration that is about to be appended.
+
+        A new one begins with nothing, also under the id of a former one that is still being told
+        that it is gone.
+        """
         state = self._state
         following = Index(state.log.last_index + 1)
         known = self.progress.keys() & all_members(state.config)
