@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tests.support.ha_world import World
 
 
-def order(world: World, command: Any) -> None:
-    """Ask some daemon that lives."""
+def order(world: World, command: Any, *, but: int = 0) -> None:
+    """Ask the daemon of some member, not this one."""
     for host in world.hosts.values():
-        if host.daemon is not None:
+        if host.daemon is not None and host.node_id != but and not host.daemon.node.removed():
             host.daemon.actor.call(host.daemon.propose, command)
             return
 
