@@ -1,7 +1,8 @@
 """Every situation of a server under every kind of goal: each entry of the table of transitions.
 
-Lives here: how a node comes into a situation while it is to follow, lead, give up, and so on, and how
-that must end. Must not live here: what a transition does. Start reading at `put`, then at any story.
+Lives here: how a node comes into a situation while it is to follow, lead, give up, and so on, and
+how that must end. Must not live here: what a transition does. Start reading at `put`, then at any
+story.
 """
 
 from __future__ import annotations
@@ -157,7 +158,6 @@ async def destroyed(world: World, situation: Situation) -> None:
 async def elected(world: World, situation: Situation) -> None:
     """It strikes the node that was just elected, before it knows."""
 
-
     def strike(host: Host) -> None:
         assert host.daemon is not None
         host.daemon.actor.freeze()
@@ -194,13 +194,10 @@ async def yielding(world: World, situation: Situation) -> None:
 
 
 async def gives_up(world: World, situation: Situation) -> None:
-    """It strikes the primary while its daemon is dead, or so long cut off that the lease ends."""
+    """It strikes the primary while its daemon is dead."""
     primary = await formed(world, sync=False)
     absent_daemon(primary)
     put(primary, situation)
-    if primary.server is not None:
-        for node_id in (2, 3):
-            world.network.cut(1, node_id, GROUP)
     world.boot(1)
     await reached(world, situation, "GiveUp")
     await world.pass_s(LEASE_S)

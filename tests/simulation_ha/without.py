@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ramd import coordinator
 from ramd.domain.decision import GiveUp
 from ramd.domain.model import ClusterState
 from ramd.execute import following, leading, leaving, yielding
@@ -18,10 +19,12 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, plan, syncset
+from ramd.policy import candidates, membership, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
+from ramd.state.member_commands import DropMember
 from ramd.state.sync import ChangeSync
+from tests.support.ha_process import Postmaster
 from tests.support.ha_world import World
 
 Without = Callable[[pytest.MonkeyPatch, World], None]
@@ -183,6 +186,42 @@ def two_entries(patch: pytest.MonkeyPatch, world: World) -> None:
 def checked_sets(patch: pytest.MonkeyPatch, _world: World) -> None:
     """M9: any set is taken."""
     patch.setattr(sync, "set_refusal", lambda *_, **__: "")
+
+
+def attempts(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """H2: a sealed position counts, whichever attempt it was reported under."""
+    patch.setattr(candidates, "_sealed", lambda view, seen: seen.sealed if seen else None)
+
+
+def raised_commits(_patch: pytest.MonkeyPatch, world: World) -> None:
+    """H4: a session may ask not to wait for replicas."""
+    world.raises_weak = False
+
+
+def checked_waits(_patch: pytest.MonkeyPatch, world: World) -> None:
+    """H4: a commit whose wait was cancelled is confirmed with a warning."""
+    world.checks_waits = False
+
+
+def waiting(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """H5: commits wait for nobody."""
+    patch.setattr(Postmaster, "defined", False)
+
+
+def hearing_first(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M6: after its own pause a coordinator judges at once."""
+    patch.setattr(coordinator, "PAUSE_NS", 1 << 62)
+
+
+def kept_until_it_counts_no_more(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M7: a member that commits may rest on is let go."""
+    patch.setattr(membership, "_still_counts", lambda *_: False)
+    original = state_apply._CHECKS[DropMember]
+
+    def refusal(state: ClusterState, command: DropMember) -> str:
+        return original(replace(state, sync=replace(state.sync, rules=())), command)
+
+    patch.setitem(state_apply._CHECKS, DropMember, refusal)
 
 
 def waiting_fenced(patch: pytest.MonkeyPatch, _world: World) -> None:

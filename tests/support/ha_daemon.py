@@ -246,6 +246,7 @@ class Daemon:
     async def _renew(self) -> None:
         while True:
             self.link.renew()
+            self.node.dial()
             await asyncio.sleep(self.host.world.plan.timing.lease_ttl_ns / 10 / 1e9)
 
     def kill(self) -> None:

@@ -183,7 +183,7 @@ class Storm(Orders):
             copy = self.rng.choice(have)
             server.host.power_off()
             self.back_after(LONG_S, server.host)
-            if self.rng.random() < 0.3 and len(world.remade) < world.plan.size - 2:
+            if self.rng.random() < 0.3 and self.whole() > 2:
                 self._remade(copy)
             else:
                 copy.power_off()
@@ -286,7 +286,7 @@ class Storm(Orders):
         """While all is well: the others stream, and the record says so. Now and then the
         primary's."""
         world = self.world
-        if world.settled() or world.plan.size - len(world.remade) < 2:
+        if world.settled() or self.whole() < 2:
             return False
         host = self.any_host()
         spared = host is world.primary() and self.rng.random() < 0.7

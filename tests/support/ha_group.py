@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -156,13 +157,31 @@ class GroupNode:
 
     def receive(self, sender: NodeId, uuid: str, message: Message) -> None:
         """Take a message; one of a former member is answered with that, as a connection would."""
-        if uuid in self.config.removed:
-            peer = self.peers[int(sender)]
-            told = lambda: peer.refused(uuid, f"node {self.node} says so")  # noqa: E731
-            self.network.send(int(self.node), int(sender), peer.actor, told)
+        if not self._refuses(sender, uuid):
+            self.raft.step(sender, message, self.clock())
+            self.pump()
+
+    def greeted(self, sender: NodeId, uuid: str) -> None:
+        """A connection is made."""
+        self._refuses(sender, uuid)
+
+    def _refuses(self, sender: NodeId, uuid: str) -> bool:
+        if uuid not in self.config.removed:
+            return False
+        peer = self.peers[int(sender)]
+        told = lambda: peer.refused(uuid, f"node {self.node} says so")  # noqa: E731
+        self.network.send(int(self.node), int(sender), peer.actor, told)
+        return True
+
+    def dial(self) -> None:
+        """Without a leader every peer is tried, as connections are: one may say that it is none
+        any more."""
+        if self._leader != NO_NODE:
             return
-        self.raft.step(sender, message, self.clock())
-        self.pump()
+        me, uuid = self.node, self.uuid
+        for node_id, peer in self.peers.items():
+            greet = partial(peer.greeted, me, uuid)
+            self.network.send(int(me), node_id, peer.actor, greet)
 
     def refused(self, uuid: str, why: str) -> None:
         """A peer has said that the member of this state directory was removed."""

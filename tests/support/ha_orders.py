@@ -32,7 +32,7 @@ class Orders(Striker):
         """A person removes a node, whatever it has just been through."""
         state, reign = self.world.state(), self.world.state().reign
         others = [m.node_id for m in state.members if reign and m.node_id != reign.node_id]
-        if len(others) < 2 or state.departures:
+        if len(others) < 2 or self.whole() < 3 or state.departures:
             return False
         remove(self.world, self.rng.choice(others))
         return True
@@ -46,7 +46,8 @@ class Orders(Striker):
         if state.reign is None or not blank or known or state.departures:
             return False
         others = [m.node_id for m in state.members if m.node_id != state.reign.node_id]
-        instead = self.rng.choice(others) if others and self.rng.random() < 0.3 else None
+        replace = others and self.whole() > 2 and self.rng.random() < 0.3
+        instead = self.rng.choice(others) if replace else None
         invite(world, self.rng.choice(blank), replaces=instead)
         return True
 

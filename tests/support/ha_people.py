@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 def order(world: World, command: Any, *, but: int = 0) -> None:
     """Ask the daemon of some member, not this one."""
+    state = world.state()
     for host in world.hosts.values():
-        if host.daemon is not None and host.node_id != but and not host.daemon.node.removed():
+        mine = not state.formed or state.member(host.node_id) is not None
+        if host.daemon is not None and host.node_id != but and mine:
             host.daemon.actor.call(host.daemon.propose, command)
             return
 

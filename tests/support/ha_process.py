@@ -30,6 +30,7 @@ class Waiter:
 
     lsn: int
     done: Callable[[], None]
+    cancelled: Callable[[], None]
 
 
 class Postmaster:
@@ -192,6 +193,12 @@ class Postmaster:
         self.waiters = [w for w in self.waiters if w.lsn > self.released]
         for waiter in ready:
             self.backends.call(waiter.done)
+
+    def cancel_waits(self) -> None:
+        """Somebody cancels what waits for replicas."""
+        everybody, self.waiters = self.waiters, []
+        for waiter in everybody:
+            self.backends.call(waiter.cancelled)
 
     # --- configuration -----------------------------------------------------------------------
 

@@ -35,6 +35,11 @@ class Striker:
             return coordinator
         return self.world.hosts[self.rng.choice(sorted(self.world.hosts))]
 
+    def whole(self) -> int:
+        """Members that could become primary with all of their data."""
+        members = {member.node_id for member in self.world.state().members}
+        return len(members - self.world.remade - set(self.world.plan.nofailover))
+
     def after(self, seconds: tuple[float, ...], action: Callable[[], object]) -> None:
         delay_s = self.rng.choice(seconds) * self.rng.uniform(0.5, 1.5)
         asyncio.get_running_loop().call_later(delay_s, action)

@@ -77,6 +77,10 @@ class World:
         """Bytes of WAL of a client's write."""
         # What the simulated PostgreSQL, or RAMD's use of it, does right; stories take one away.
         self.loads_extension = plan.extension
+        self.weak_sessions = False
+        """Sessions ask not to wait for replicas."""
+        self.raises_weak = True
+        self.checks_waits = True
         self.slots = True
         self.replays_first = True
         self.kills_remains = True
