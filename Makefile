@@ -1,8 +1,8 @@
-# The verbs of this repository; `make` alone lists them. demo, test, check, bench and soak do their own set-up.
+# The verbs of this repository; `make` alone lists them. all but clean do their own set-up.
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus soak sim mutants fuzz pins clean sim-ha
+.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus chaos soak sim mutants fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -10,6 +10,7 @@ CODE := src tests tools $(wildcard bench)
 FAST := tests/unit $(wildcard tests/scenarios)
 JOBS := 2
 MINUTES := 10
+NODES := 3
 SECONDS := 60
 
 help: ## this list
@@ -70,8 +71,11 @@ bench-failover: setup ## RAMD beside Patroni (installed into .cache; etcd-server
 bench-consensus: setup ## pgraft against Debian's etcd-server (installed if root), in one run
 	$(BIN)/python -m bench.consensus
 
-soak: setup ## random faults for MINUTES= minutes
-	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+chaos: setup ## random faults under load for MINUTES=, nothing acknowledged may be lost (SEED=n, NODES=5; docs/chaos.md)
+	@$(BIN)/python -m bench.chaos --minutes $(MINUTES) --nodes $(NODES) $(if $(SEED),--seed $(SEED))
+
+soak: setup ## servers and nodes killed one after another for MINUTES= minutes: outages without overlap
+	@$(BIN)/python -m bench.chaos --soak --minutes $(MINUTES) --nodes $(NODES) $(if $(SEED),--seed $(SEED))
 
 sim: setup ## try to break the consensus: SEED= one run, MINUTES= as many as fit (docs/simulation.md)
 	$(BIN)/python -m tools.sim $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \

@@ -1,1 +1,1 @@
-"""Measurements on real clusters: failover, idle cost, soak. Never part of the tests."""
+"""Measurements on real clusters: failover, idle cost, chaos."""

@@ -55,6 +55,8 @@ class Report:
     samples: list[Sample] = field(default_factory=list)
     facts: dict[str, Facts] = field(default_factory=dict)
     load_before: list[float] = field(default_factory=load_average)
+    together: bool = False
+    """The stacks were measured at the same time."""
 
     def cell(self, stack: str, fault: str) -> list[Sample]:
         """The rounds of it that were measured."""
@@ -67,10 +69,19 @@ class Report:
     def failures(self) -> list[Sample]:
         return [one for one in self.samples if one.failed]
 
+    def add(self, part: str) -> None:
+        """What another run of the same terms left as its JSON."""
+        read = json.loads(part)
+        self.samples += [Sample(**one) for one in read["rounds"]]
+        self.facts |= {name: Facts(**facts) for name, facts in read["stacks"].items()}
+        self.versions |= read["versions"]
+
     def text(self) -> str:
         """The page."""
         mode = "synchronous" if self.terms.synchronous else "asynchronous"
         parts = [f"# Failover: RAMD beside Patroni, {mode} replication\n"]
+        if self.together:
+            parts.append("The stacks shared the machine: all were measured at the same time.\n")
         parts.append(table(HEADS, self._rows()))
         parts.append("".join(f"- {line}\n" for line in self.verdicts()))
         parts.append(self._setting())
@@ -102,6 +113,7 @@ class Report:
         return json.dumps(
             {
                 "synchronous": self.terms.synchronous,
+                "together": self.together,
                 "frozen_s": {FROZEN: self.terms.node_s, AGENT: self.terms.agent_s},
                 "versions": self.versions,
                 "machine": machine(),

@@ -7,19 +7,18 @@ Start reading at `Visit`.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from bench.failover_stacks import NODES, Stack
 from bench.figures import load_average
 from bench.outside import at_rest, commits_wait, picture
+from tools.freezing import Frozen
 from tools.local_cluster import ClusterError, wait_until
 from tools.local_processes import send
 from tools.writers import Ack, Writers, present
@@ -38,8 +37,6 @@ DYING_S: Final = 0.2
 """Backends of a killed postmaster may acknowledge a little longer."""
 SLICE_S: Final = 0.1
 """Two nodes acknowledge at the same time if both did so within one slice of this."""
-STOP_SWEEPS_MAX: Final = 50
-THAW_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +103,13 @@ def seen_by(acks: Sequence[Ack], old: int, begun_s: float) -> Seen:
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """One stack that has been started, and the faults of a round on it."""
+    """One stack that has been started, and faults on it."""
 
     stack: Stack
     terms: Terms
-    rng: random.Random
+    rng: random.Random = field(default_factory=random.Random)
     missing: int = 0
-    stopped: set[int] = field(default_factory=set)
+    frozen: Frozen = field(default_factory=Frozen)
 
     def round(self, fault: str, number: int, writers: Writers) -> Sample:
         """One fault, from rest to rest. Raises ClusterError, TimeoutError."""
@@ -124,7 +121,7 @@ class Visit:
         try:
             back_s = self._strikes()[fault](old, writers, begun_s)
         finally:
-            self.thaw()
+            self.frozen.thaw()
         searched_s = time.monotonic()
         rejoin_s = searched_s + at_rest(self.stack.dsns, DEADLINE_S) - back_s
         acks = writers.recorded.acks[max(first_ack, 0) :]
@@ -153,14 +150,6 @@ class Visit:
         if self.terms.synchronous:
             dsns = self.stack.dsns
             wait_until("commits wait for a replica", lambda: commits_wait(dsns), SETTLE_S)
-
-    def thaw(self) -> None:
-        """Whatever is stopped goes on, and does. Raises ClusterError."""
-        pids = set(self.stopped)
-        for pid in pids:
-            send(pid, signal.SIGCONT)
-        self.stopped.clear()
-        wait_until("the thawed go on", lambda: not any(map(is_stopped, pids)), THAW_S)
 
     def _rest(self, writers: Writers) -> int:
         """Wait until nothing is under way; returns the primary."""
@@ -201,18 +190,12 @@ class Visit:
     def _freeze(self, old: int, writers: Writers, begun_s: float) -> float:
         agent = self.stack.agent(old)
         postmaster = self.stack.processes.postmaster_pid(old)
-        self._stop(pid for pid in (agent, postmaster) if pid is not None)  # nothing new is forked
-        for _ in range(STOP_SWEEPS_MAX):
-            running = {pid for pid in self.stack.node(old) if not is_stopped(pid)}
-            if not running:
-                break
-            self._stop(running)
-        else:
-            raise ClusterError(f"node {old} does not stop: {running}")
+        self.frozen.stop(pid for pid in (agent, postmaster) if pid is not None)  # no new forks
+        self.frozen.stop_all(f"node {old}", lambda: self.stack.node(old))
         return self._hold(begun_s, self.terms.node_s)
 
     def _freeze_agent(self, old: int, writers: Writers, begun_s: float) -> float:
-        self._stop([self.stack.agent(old)])
+        self.frozen.stop([self.stack.agent(old)])
         return self._hold(begun_s, self.terms.agent_s)
 
     def _switch(self, old: int, writers: Writers, begun_s: float) -> float:
@@ -221,25 +204,13 @@ class Visit:
         self._await_flow(writers, begun_s)
         return begun_s
 
-    def _stop(self, pids: Iterable[int]) -> None:
-        for pid in pids:
-            self.stopped.add(pid)
-            send(pid, signal.SIGSTOP)
-
     def _hold(self, begun_s: float, hold_s: float) -> float:
         time.sleep(max(0.0, begun_s + hold_s - time.monotonic()))
-        self.thaw()
+        self.frozen.thaw()
         return time.monotonic()
 
     def _await_flow(self, writers: Writers, begun_s: float) -> None:
         wait_until("writes after the fault", lambda: _flow(writers, begun_s), DEADLINE_S)
-
-
-def is_stopped(pid: int) -> bool:
-    """Stopped by a signal; not so if it has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    return False
 
 
 def _flow(writers: Writers, begun_s: float) -> bool:

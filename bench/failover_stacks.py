@@ -144,10 +144,7 @@ class RamdStack:
         return pid
 
     def node(self, node: int) -> set[int]:
-        places = self._cluster.places
-        names = (str(places.data_dir(node)), str(places.state_dir(node)))
-        helpers = {pid for pid, _ in working_directories() if names_any(pid, names)}
-        return {self.agent(node), *helpers, *self.processes.server_pids(node)}
+        return self.processes.node_pids(node)
 
     def revive(self, node: int) -> None:
         self._cluster.spawn(node)

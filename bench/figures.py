@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,9 +76,27 @@ def machine() -> str:
     )
 
 
+def revision() -> str:
+    """Which state of this working tree is measured: its commit, and whether files differ."""
+    asked = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(RESULTS.parent), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            for words in asked
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "of an unknown commit"
+    return f"{commit[:12]} with changes" if changes else commit[:12]
+
+
 def save(name: str, text: str) -> Path:
-    """Keep a report under `bench/results`; returns its path."""
+    """Keep a report under `bench/results`; returns its path, which is this process's alone."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.md"
+    path = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.md"
     path.write_text(text)
     return path

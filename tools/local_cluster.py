@@ -1,4 +1,4 @@
-"""A real cluster of daemons on this host, for the demo, the benchmarks, the soak and the tests.
+"""A real cluster of daemons on this host, for the demo, the benchmarks and the tests.
 
 Everything goes through what a user has: `ramd --config`, the REST API, signals to processes. Names
 are in `local_places`, processes and faults in `local_processes`. Start reading at `LocalCluster`.

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import free_port_block
+
 MEMORY = Path("/dev/shm")
 NODES_MAX = 9
-PORT_FIRST = 10_000
-PORT_STARTS = 15_000
-PORT_SPAN = 7_000
-
-
-class NoPortsError(Exception):
-    """No four free blocks of ports were found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,31 +28,15 @@ class Ports:
 
 
 def free_ports(nodes: int = NODES_MAX) -> Ports:
-    """Four blocks of `nodes` free consecutive ports below the ephemeral range."""
-    blocks: list[int] = []
-    start = PORT_FIRST + (os.getpid() * 37) % PORT_STARTS
-    for base in range(start, start + PORT_SPAN, nodes):
-        if all(_bindable(base + offset) for offset in range(nodes)):
-            blocks.append(base)
-        if len(blocks) == 4:
-            return ports_of(blocks)
-    raise NoPortsError(f"no four free blocks of {nodes} ports from {start} on")
+    """Four blocks of `nodes` free consecutive ports, which no other process of this user gets until
+    this one ends. Raises RuntimeError if there are none."""
+    return ports_of([free_port_block(nodes)[0] for _ in range(4)])
 
 
 def ports_of(blocks: list[int]) -> Ports:
     """The four first ports by name."""
     postgresql, raft, http, prometheus = blocks
     return Ports(postgresql=postgresql, raft=raft, http=http, prometheus=prometheus)
-
-
-def _bindable(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,11 +62,18 @@ class Processes:
         daemon = self._daemons.get(node)
         return None if daemon is None else daemon.poll()
 
+    def daemon_lives(self, node: int) -> bool:
+        """Also one that was just started and has not written its pid file yet."""
+        started = self._daemons.get(node)
+        if started is not None and started.poll() is None:
+            return True
+        return self.daemon_pid(node) is not None
+
     def daemon_pid(self, node: int) -> int | None:
-        return pid_of(self._places.state_dir(node) / "ramd.pid")
+        return self._own(pid_of(self._places.state_dir(node) / "ramd.pid"))
 
     def postmaster_pid(self, node: int) -> int | None:
-        return pid_of(self._places.data_dir(node) / "postmaster.pid")
+        return self._own(pid_of(self._places.data_dir(node) / "postmaster.pid"))
 
     def server_pids(self, node: int) -> list[int]:
         """Every process whose working directory is the node's data directory."""
@@ -89,12 +96,16 @@ class Processes:
         send(pid, signal.SIGKILL)
         wait_until(f"node {node}'s daemon is dead", lambda: not self._lives(node, pid), 10)
 
-    def kill_node(self, node: int) -> None:
-        """SIGKILL of daemon, its helpers, postmaster and backends at once: the host is gone."""
-        pids = [pid for pid in (self.daemon_pid(node),) if pid]
+    def node_pids(self, node: int) -> set[int]:
+        """Daemon, its helpers, postmaster and backends."""
+        daemon = [pid for pid in (self.daemon_pid(node),) if pid]
         places = (str(self._places.data_dir(node)), str(self._places.state_dir(node)))
         helpers = [pid for pid, _ in working_directories() if names_any(pid, places)]
-        for pid in {*pids, *self.server_pids(node), *helpers}:
+        return {*daemon, *self.server_pids(node), *helpers}
+
+    def kill_node(self, node: int) -> None:
+        """SIGKILL of everything of a node at once: the host is gone."""
+        for pid in self.node_pids(node):
             send(pid, signal.SIGKILL)
         self._reap(node)
 
@@ -127,6 +138,10 @@ class Processes:
             time.sleep(POLL_S)
         for node in self._daemons:
             self._reap(node)
+
+    def _own(self, pid: int | None) -> int | None:
+        """None if it is not of this cluster: the file was left, and the number is another's."""
+        return pid if pid is not None and belongs_to(pid, self._places.root) else None
 
     def _others(self) -> list[int]:
         return [pid for pid in belonging_to(self._places.root) if pid != os.getpid()]
@@ -176,9 +191,17 @@ def alive(pid: int) -> bool:
 
 def belonging_to(root: Path) -> Iterator[int]:
     """Every process that works below `root` or has a file below it on its command line."""
-    for pid, cwd in working_directories():
-        if cwd.startswith(f"{root}/") or names_any(pid, (f"{root}/",)):
+    for pid, _ in working_directories():
+        if belongs_to(pid, root):
             yield pid
+
+
+def belongs_to(pid: int, root: Path) -> bool:
+    """It works below `root` or has a file below it on its command line."""
+    cwd = ""
+    with contextlib.suppress(OSError):
+        cwd = str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
+    return cwd.startswith(f"{root}/") or names_any(pid, (f"{root}/",))
 
 
 def working_directories() -> Iterator[tuple[int, str]]:

@@ -6,6 +6,7 @@ Start reading at `install_patroni`.
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -18,17 +19,24 @@ SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
 
 
 def install_patroni() -> Path:
-    """The directory of `python` and `patroni`. Raises SetupError."""
+    """The directory of `python` and `patroni`; who comes while another process makes it waits.
+    Raises SetupError."""
     marker = CACHE / "complete"
-    if not marker.exists():
-        if not SYSTEM_PYTHON.exists():
-            raise SetupError(f"there is no {SYSTEM_PYTHON}, which Patroni's environment is made of")
-        CACHE.parent.mkdir(exist_ok=True)
-        run([str(SYSTEM_PYTHON), "-m", "venv", "--clear", str(CACHE)])
-        run([str(CACHE / "bin" / "python"), "-m", "pip", "-q", "install", *PACKAGES])
-        run(["chmod", "-R", "a+rX", str(CACHE)])
-        marker.touch()
+    CACHE.parent.mkdir(exist_ok=True)
+    with CACHE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not marker.exists():
+            _make(marker)
     return CACHE / "bin"
+
+
+def _make(marker: Path) -> None:
+    if not SYSTEM_PYTHON.exists():
+        raise SetupError(f"there is no {SYSTEM_PYTHON}, which Patroni's environment is made of")
+    run([str(SYSTEM_PYTHON), "-m", "venv", "--clear", str(CACHE)])
+    run([str(CACHE / "bin" / "python"), "-m", "pip", "-q", "install", *PACKAGES])
+    run(["chmod", "-R", "a+rX", str(CACHE)])
+    marker.touch()
 
 
 def patroni_version(bin_dir: Path) -> str:

@@ -245,13 +245,14 @@ def _organs(
     note = LeaseNote.open(around.config.state_dir)
     guard = Guard(ports, ttl_ms=around.config.primary_lease_ttl_ms, note=note)
     executor = Executor(ports, guard, rng=random.Random(secrets.randbits(63)))
-    patience_ns = around.config.timing().patience_ns
+    timing = around.config.timing()
     coordinator = Coordinator(
         me=ports.me,
         consensus=membership.link,
         now_ns=around.clock(),
         propose=calls.propose,
-        patience_ns=patience_ns,
+        patience_ns=timing.patience_ns,
+        ttl_ns=timing.lease_ttl_ns,
     )
     loop = ControlLoop(
         Parts(
@@ -264,7 +265,7 @@ def _organs(
             fence=server.fence,
             clock=around.clock,
             synced=syncing.seen,
-            patience_ns=patience_ns,
+            patience_ns=timing.patience_ns,
             adopt_until_ns=note.deadline_ns(ports.store.record.opened_epoch) or 0,
         ),
         wake=wake,

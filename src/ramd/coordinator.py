@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ramd import events, switch_events
 from ramd.domain.consensus import Consensus, GroupStatus
@@ -32,6 +32,7 @@ from ramd.domain.observation import Attempt, Heard, Observation
 from ramd.policy.decide import decide
 from ramd.policy.memory import remember
 from ramd.policy.timeline import Timeline, follow, granted
+from ramd.state.apply import grant_obstacle
 from ramd.state.commands import (
     CancelHandover,
     Command,
@@ -43,9 +44,11 @@ from ramd.state.phases import RecordPhases
 
 PATIENCE_NS = 2_000_000_000
 """A node that was heard within this is there; see TimingValues.patience_ns."""
+LEASE_TTL_NS = 3_000_000_000
 HEAR_FIRST_NS = 200_000_000
 PAUSE_NS = 1_500_000_000
-"""A gap between two beats above this is our own pause: hear first, then judge (attacks M6)."""
+"""A gap between two beats above this is our own pause: hear first, then judge (attacks M6). A
+shorter one leaves everybody who lives within `PATIENCE_NS`, for beats are 0.5 s apart."""
 
 
 @dataclass(slots=True)
@@ -54,12 +57,15 @@ class Tenure:
 
     term: int
     since_ns: int
+    """Since when it hears and answers: its beginning, or the end of its last pause."""
     attempts: int = 0
     sealing: SealAttempt | None = None
     directive: Directive | None = None
     decision: Decision | None = None
     appended_epoch: int = 0
     """Epoch whose grant this tenure has appended; until it commits nothing else is decided."""
+    refused: tuple[int, str] = (0, "")
+    """The last grant that could not be appended, and why."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,7 @@ class Past:
 
     started_ns: int
     patience_ns: int
+    ttl_ns: int
     last_beat_ns: int = 0
     last_transfer_ns: int = 0
     memory: Memory = field(default_factory=Memory)
@@ -89,11 +96,12 @@ class Coordinator:
         now_ns: int,
         propose: Callable[[Command], None],
         patience_ns: int = PATIENCE_NS,
+        ttl_ns: int = LEASE_TTL_NS,
     ) -> None:
         self._me = me
         self._consensus = consensus
         self._propose = propose
-        self._past = Past(started_ns=now_ns, patience_ns=patience_ns)
+        self._past = Past(started_ns=now_ns, patience_ns=patience_ns, ttl_ns=ttl_ns)
         self._tenure: Tenure | None = None
 
     @property
@@ -149,6 +157,7 @@ class Coordinator:
         tenure = self._enter(status, now_ns)
         if gap_ns > PAUSE_NS:
             events.emit(events.LoopPaused(gap_ms=gap_ns // 1_000_000))
+            _begin_anew(tenure, now_ns)
             return now_ns + HEAR_FIRST_NS
         if self.granting:
             return None
@@ -190,6 +199,7 @@ class Coordinator:
             memory=self._past.memory,
             voting=status.voting,
             silent_after_ns=self._past.patience_ns,
+            lease_ttl_ns=self._past.ttl_ns,
             seal_wait_ns=self._past.patience_ns * 3 // 4,
         )
 
@@ -235,6 +245,11 @@ class Coordinator:
         tenure.directive = directive
 
     def _grant(self, tenure: Tenure, grant: GrantTo, decision: Decision) -> None:
+        """Append it, if the state will accept it. What stands in the log before it is applied here
+        by then, so the state that is asked is the one that the grant meets: on no member can it
+        change the group's lease and be refused by the state, which would part the two for good."""
+        if self._consensus.status().in_flight:
+            return  # the next entry that is applied wakes us
         wall_ms = _wall_ms()
         reign = Reign(
             epoch=grant.epoch,
@@ -247,12 +262,22 @@ class Coordinator:
         )
         record = record_of(decision, grant.epoch, wall_ms)
         payload = GrantPayload(reign=reign, record=record, sync=grant.sync)
+        state = self._consensus.state()
+        if why := grant_obstacle(state, grant.node_id, grant.epoch, payload):
+            self._refused(tenure, grant.epoch, why)
+            return
         try:
             self._consensus.grant(grant.node_id, grant.epoch, encode_grant_payload(payload))
         except RamdError as refusal:
-            events.emit(events.GrantRefused(epoch=grant.epoch, reason=refusal.message))
+            self._refused(tenure, grant.epoch, refusal.message)
             return
         tenure.appended_epoch = grant.epoch
+
+    def _refused(self, tenure: Tenure, epoch: int, why: str) -> None:
+        """Said once: it is tried again at each beat."""
+        if tenure.refused != (epoch, why):
+            tenure.refused = (epoch, why)
+            events.emit(events.GrantRefused(epoch=epoch, reason=why))
 
     def _move(self, node_id: int, now_ns: int) -> None:
         self._past.last_transfer_ns = now_ns
@@ -274,6 +299,13 @@ class Coordinator:
         if state.formed and not carried and decision.rule not in ROUTINE_RULES:
             record = record_of(decision, state.epoch, _wall_ms())
             self._propose(RecordDecision(record=record))
+
+
+def _begin_anew(tenure: Tenure, now_ns: int) -> None:
+    """While we stood still nobody was heard or answered: that is nobody's silence."""
+    tenure.since_ns = now_ns
+    if tenure.sealing is not None:
+        tenure.sealing = replace(tenure.sealing, begun_ns=now_ns)
 
 
 def _same(before: Decision, decision: Decision) -> bool:

@@ -68,7 +68,7 @@ class ControlLoop:
         self._wake = wake
         self._beaten = beaten
         self._told = Told()
-        self._sent = (0, Observation(node_id=parts.me, boot=0, taken_ns=0))
+        self._sent = (0, 0, Observation(node_id=parts.me, boot=0, taken_ns=0))
         self._sent_beat: tuple[int, Directive | None] = (0, None)
         self._news = False
         parts.consensus.receive("observe", self._on_observation)
@@ -174,12 +174,13 @@ class ControlLoop:
                 parts.consensus.cast(member.node_id, "beat", payload)
 
     def _report(self, status: GroupStatus, observation: Observation, now_ns: int) -> None:
-        """Everybody else tells the coordinator: at each beat, and at once what is definite."""
-        sent_ns, sent = self._sent
-        due = now_ns - sent_ns >= BEAT_MS * NS_PER_MS * 9 // 10
+        """Everybody else tells the coordinator: at each beat, and at once what is definite, and a
+        new coordinator, which calls nobody silent before it had time to hear."""
+        sent_ns, to, sent = self._sent
+        due = to != status.coordinator or now_ns - sent_ns >= BEAT_MS * NS_PER_MS * 9 // 10
         if status.coordinator is None or not (due or definite(sent) != definite(observation)):
             return
-        self._sent = (now_ns, observation)
+        self._sent = (now_ns, status.coordinator, observation)
         self._parts.consensus.cast(status.coordinator, "observe", encode_observation(observation))
 
     def _on_observation(self, sender: int, payload: bytes) -> None:

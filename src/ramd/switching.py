@@ -7,11 +7,19 @@ Start reading at `move_primary`.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from ramd.domain.errors import OutcomeUnknown, Refused, Unavailable
+from ramd.domain.errors import (
+    EndedOtherwise,
+    Moved,
+    Obstacle,
+    OutcomeUnknown,
+    Refused,
+    Unavailable,
+)
 from ramd.domain.model import ClusterState, DecisionRecord, Handover, Phase, StartMode
 from ramd.domain.service import FailoverRequest, FailoverResult, Snapshot
 from ramd.policy.obstacles import fit_targets, obstacles
@@ -26,6 +34,12 @@ NS_PER_MS = 1_000_000
 PROPOSE_TIMEOUT_S = 5.0
 PHASES_S = 1.0
 """How long an answer waits for the timeline that belongs to it."""
+LATELY_NS = 1_000_000_000
+"""A node that lives is heard twice in this time: by the coordinator, and through it by everybody.
+Whoever is to take over must have been; to count as silent takes a node longer."""
+HEARD_S = 1.0
+"""How long a target that was not heard lately is waited for."""
+OPERATION_BYTES = 8
 
 
 class Until(Protocol):
@@ -45,20 +59,16 @@ class Desk:
 
 
 async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float) -> FailoverResult:
-    """Raises Refused or Unavailable with every obstacle, and nothing was changed; OutcomeUnknown if
-    it did not end in time."""
+    """Raises Refused or Unavailable with every obstacle, and nothing was changed; EndedOtherwise if
+    another node than the target is primary now; OutcomeUnknown if it did not end in time."""
+    begun_ns = desk.now_ns()
     require_movable(desk.runtime, request.target, at_any_price=request.accept_loss)
-    state, begun_ns = desk.runtime.state, desk.now_ns()
+    if request.target is not None and not request.accept_loss:
+        await _require_heard(desk, request.target)
+        require_movable(desk.runtime, request.target)
+    state = desk.runtime.state
     epoch, reign = state.epoch, state.reign
-    handover = Handover(
-        epoch=epoch,
-        target=request.target,
-        requested_by=request.actor,
-        accept_loss=request.accept_loss,
-    )
-    await desk.runtime.link.propose(
-        encode(RequestHandover(handover=handover)), timeout_s=PROPOSE_TIMEOUT_S
-    )
+    await _ask(desk, request, epoch)
     try:
         async with asyncio.timeout(timeout_s):
             new_primary = await desk.until(lambda: moved_to(desk.picture(), epoch))
@@ -70,6 +80,8 @@ async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float
     old_primary = reign.node_id if reign else None
     if new_primary == old_primary:
         raise _came_back(desk.picture().state, new_primary)
+    if request.target not in (None, new_primary):
+        raise _another(desk.picture().state, request.target, old_primary, new_primary)
     took_ms = (desk.now_ns() - begun_ns) // NS_PER_MS
     phases = await _phases(desk, epoch + 1)
     total = next((phase.ms for phase in phases if phase.name == "total"), None)
@@ -81,6 +93,59 @@ async def move_primary(desk: Desk, request: FailoverRequest, *, timeout_s: float
         outage_ms=total,
         phases=tuple((phase.name, phase.ms) for phase in phases),
     )
+
+
+async def _ask(desk: Desk, request: FailoverRequest, epoch: int) -> None:
+    """Have it recorded. Raises Refused if somebody else's request of the same moment was first."""
+    handover = Handover(
+        epoch=epoch,
+        target=request.target,
+        requested_by=request.actor,
+        operation=secrets.token_hex(OPERATION_BYTES),
+        accept_loss=request.accept_loss,
+    )
+    await desk.runtime.link.propose(
+        encode(RequestHandover(handover=handover)), timeout_s=PROPOSE_TIMEOUT_S
+    )
+    recorded = desk.runtime.state.handover
+    if recorded is not None and recorded != handover:
+        whom = "any node" if recorded.target is None else f"node {recorded.target}"
+        raise Refused(
+            f"a switchover to {whom}, asked for by {recorded.requested_by or 'a person'}, is under"
+            " way already",
+            code="busy",
+            hint="one at a time: ask again when it has ended",
+        )
+
+
+async def _require_heard(desk: Desk, target: int) -> None:
+    """The target has been heard lately, or is soon. Raises Refused: it may be dead, and the primary
+    would be fenced for nothing."""
+
+    def silent_ms() -> int | None:
+        view = desk.runtime.view()
+        heard = view.heard.get(target)
+        silent_ns = LATELY_NS if heard is None else view.now_ns - heard.received_ns
+        return silent_ns // NS_PER_MS if silent_ns >= LATELY_NS else None
+
+    try:
+        async with asyncio.timeout(HEARD_S):
+            await desk.until(lambda: True if silent_ms() is None else None)
+    except TimeoutError:
+        one = Obstacle(
+            code="no_candidate",
+            node_id=target,
+            reason=f"node {target} was not heard for {silent_ms() or 0} ms",
+            accepted="a replica that answers now",
+        )
+        whom = ", ".join(str(n) for n in fit_targets(desk.runtime.view()) if n != target)
+        raise Refused(
+            one.reason,
+            code=one.code,
+            hint=f"accepted now: node {whom}" if whom else f"needed: {one.accepted}",
+            field="target_node",
+            obstacles=(one,),
+        ) from None
 
 
 def require_movable(runtime: Runtime, target: int | None, *, at_any_price: bool = False) -> None:
@@ -133,6 +198,26 @@ def _came_back(state: ClusterState, node_id: int) -> Refused:
         f"node {node_id} is primary again, in epoch {state.epoch}{why}",
         code="no_candidate",
         hint="who was to take over was lost; look at /api/v1/cluster/decisions",
+    )
+
+
+def _another(
+    state: ClusterState, target: int | None, old_primary: int | None, new_primary: int
+) -> EndedOtherwise:
+    """The target was lost on the way, and an ordinary failover chose who is primary now."""
+    assert target is not None
+    record = granted_record(state, state.epoch)
+    why = f": {record.reason}" if record is not None else ""
+    return EndedOtherwise(
+        f"node {new_primary} is primary now, in epoch {state.epoch}, not node {target}{why}",
+        hint=f"look at /api/v1/cluster/decisions for what became of node {target}; once it streams,"
+        " ask again",
+        moved=Moved(
+            target_node=target,
+            old_primary=old_primary,
+            new_primary=new_primary,
+            epoch=state.epoch,
+        ),
     )
 
 

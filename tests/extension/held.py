@@ -59,7 +59,11 @@ class Held:
 
     def cancel(self, pid: int) -> None:
         """As a client's cancel request does."""
-        self._watcher.execute("SELECT pg_cancel_backend(%s)", (pid,))
+        self.end_wait(pid, "pg_cancel_backend")
+
+    def end_wait(self, pid: int, how: str) -> None:
+        """`pg_cancel_backend`, or `pg_terminate_backend` as an operator does."""
+        self._watcher.execute(f"SELECT {how}(%s)".encode(), (pid,))
 
     def prepare(self, name: str) -> None:
         """A prepared transaction with one row, made without a wait."""

@@ -20,6 +20,9 @@ from tests.support.wait import wait_for
 READ_ONLY = "25006"
 AFTER_FLUSH = "dropped: the lease ended before it could be given"
 """In the log: it was the look after the flush that saw it, not the last one at the socket."""
+WAIT_CANCELLED = "dropped: the wait for synchronous replicas was cancelled"
+KEPT = "SELECT count(*) FROM kept"
+PREPARED = "SELECT count(*) FROM pg_prepared_xacts"
 AT_SOCKET = "dropped: the lease ended just before it was sent"
 
 
@@ -180,23 +183,27 @@ def test_what_was_committed_in_time_is_not_acknowledged_late(server: LabServer) 
     assert server.ask("SELECT count(*) FROM late") == 1
 
 
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
 @pytest.mark.parametrize(
-    "sql",
+    ("sql", "seen", "there"),
     [
-        "INSERT INTO kept VALUES (1)",
-        "BEGIN; INSERT INTO kept VALUES (1); PREPARE TRANSACTION 'held'",
-        "COMMIT PREPARED 'ready'",
-        "ROLLBACK PREPARED 'ready'",
+        ("INSERT INTO kept VALUES (1)", KEPT, 1),
+        ("BEGIN; INSERT INTO kept VALUES (1); PREPARE TRANSACTION 'held'", PREPARED, 1),
+        ("COMMIT PREPARED 'ready'", KEPT, 1),
+        ("ROLLBACK PREPARED 'ready'", PREPARED, 0),
     ],
 )
-def test_a_cancelled_wait_is_not_acknowledged(held: Held, sql: str) -> None:
-    """Also while the lease is valid."""
+def test_a_cancelled_wait_is_not_acknowledged(
+    held: Held, sql: str, seen: str, there: int, how: str
+) -> None:
+    """Also while the lease is valid: it is done here, maybe nowhere else, and nobody is told that
+    it is done. Why the connection closed stands in the log."""
     if "'ready'" in sql:
         held.prepare("ready")
-    before = held.server.word("DROPPED_SYNC")
+    before, told = held.server.word("DROPPED_SYNC"), held.server.log().count(WAIT_CANCELLED)
     with RawClient(held.server.site) as client:
         client.query(sql)
-        held.cancel(held.until_waiting())
+        held.end_wait(held.until_waiting(), how)
         messages = client.until_ready()
     # PostgreSQL's warning may come, and what was answered before it; no acknowledgement may.
     assert {message.kind for message in messages} <= {"C", "N"}
@@ -204,7 +211,9 @@ def test_a_cancelled_wait_is_not_acknowledged(held: Held, sql: str) -> None:
         ["BEGIN", "INSERT 0 1"] if sql.startswith("BEGIN") else []
     )
     assert held.server.word("DROPPED_SYNC") == before + 1
+    assert held.server.log().count(WAIT_CANCELLED) == told + 1
     held.let_go()
+    assert held.server.ask(seen) == there
     held.clear_prepared()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -111,6 +113,13 @@ def test_a_stopped_walsender_keeps_a_change_unproven(pair: Pair) -> None:
         ticks = pair.primary.pulse().ticks
         wait_for(lambda: pair.primary.pulse().ticks > ticks + 20, SOON_S, "the worker goes on")
         assert pair.loaded(7)
+        with RawClient(pair.primary.site) as client:
+            client.query("INSERT INTO written VALUES (1)")
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            wait_for(lambda: pair.primary.ask(waits) == 1, SOON_S, "a commit waits for both")
+            assert not client.answers()
+            os.kill(stopped, signal.SIGCONT)
+            assert [m.kind for m in client.until_ready()] == ["C", "Z"]
     finally:
         os.kill(stopped, signal.SIGCONT)
     wait_for(lambda: pair.loaded(8), SOON_S, "it has it, too")
@@ -154,12 +163,90 @@ def test_a_second_stream_of_a_name_releases_nobody(pair: Pair) -> None:
         pair.replicas["pretender"] = pretender
         wait_for(lambda: 'slot "b" is active' in pretender.log(), SOON_S, "it is turned away")
         assert not client.answers()
-        # Without a slot it may stream, but not for long.
-        told = "streams under the name of a synchronous replica without a slot"
+        # Without a slot it is turned away as well, and not counted for a moment.
+        told = '" may stream only through its own replication slot'
         auto.write_text(auto.read_text().replace("primary_slot_name = 'b'", ""))
         os.kill(pretender.pid, signal.SIGHUP)
-        wait_for(lambda: told in pair.primary.log(), SOON_S, "it is ended")
+        wait_for(lambda: told in pretender.log(), SOON_S, "it is turned away again")
+        assert not client.answers()
         pretender.stop()
+        pair.replica("c", slot="c")
+        assert [m.kind for m in client.until_ready()] == ["C", "Z"]
+
+
+@pytest.mark.parametrize("slot", ["", "ramd_node_3", "backup"])
+def test_a_member_is_not_streamed_for_without_its_slot(pair: Pair, slot: str) -> None:
+    """Not for a moment, whatever the case of its name, and also before there is a set."""
+    pretender = pair.replica("RAMD_node_2_00000000000000aa", slot=slot)
+    why = "may stream only through its own replication slot"
+    wait_for(lambda: why in pretender.log(), SOON_S, "it is turned away")
+    assert "streaming WAL" not in pretender.log()
+
+
+def test_what_is_confirmed_through_a_slot_is_its_members_only_under_its_name(pair: Pair) -> None:
+    """A switchover goes by it: an archiver on the slot of a member has not what that holds."""
+    pair.replica("archiver", slot="ramd_node_1")
+    pair.replica("ramd_node_2", slot="ramd_node_2")
+    pair.replica("ramd_node_3_00000000000000aa", slot="ramd_node_3")
+    pair.until_streaming(3)
+
+    def streamed() -> set[int]:
+        return {n for n, end in enumerate(pair.primary.pulse().stream_flushed, 1) if end}
+
+    wait_for(lambda: streamed() >= {2, 3}, SOON_S, "the members are seen")
+    assert streamed() == {2, 3}
+
+
+def test_a_stream_whose_name_comes_into_the_set_later_is_ended(pair: Pair) -> None:
+    pair.replica("b", slot="b")
+    pair.replica("d")
+    pair.until_streaming(2)
+    pair.set("ANY 1 (b, d)", 2)
+    told = "streams under the name of a synchronous replica without a slot"
+    wait_for(lambda: told in pair.primary.log(), SOON_S, "it is ended")
+    told = '"d" may stream only through its own replication slot'
+    wait_for(lambda: told in pair.primary.log(), SOON_S, "and does not come back")
+
+
+class Impostor:
+    """A replication connection that says of WAL it never wrote that it is on its disk."""
+
+    def __init__(self, server: LabServer, name: str, slot: str = "") -> None:
+        self._client = RawClient(server.site, replication="true", application_name=name)
+        place = server.ask("SELECT pg_current_wal_flush_lsn()")
+        through = f"SLOT {slot} " if slot else ""
+        self._client.query(f"START_REPLICATION {through}PHYSICAL {place} TIMELINE 1")
+
+    def lies(self) -> str:
+        """One status update after the other until the server ends it; what it was told then."""
+        far = struct.pack("!cQQQQ?", b"r", *[1 << 62] * 3, 0, False)
+        with self._client:
+            for _ in range(int(SOON_S / 0.001)):
+                with suppress(OSError):
+                    self._client.send("d", far)
+                if self._client.answers(0.001):
+                    message = self._client.next_message()
+                    if message is None or message.kind == "E":
+                        return message.text if message is not None else ""
+        raise AssertionError("it was left alone")
+
+
+@pytest.mark.parametrize("name", ["b", "c"])
+def test_an_impostor_is_no_copy(pair: Pair, name: str) -> None:
+    """It bears a member's name, that of one which streams or of one which is down, without its
+    slot; and lies. Not one commit may go by it, not even before it is found out."""
+    pair.replica("b", slot="b")
+    pair.until_streaming(1)
+    pair.set("ANY 2 (b, c)", 2)
+    wait_for(lambda: pair.loaded(2), SOON_S, "all have it")
+    with RawClient(pair.primary.site) as client:
+        client.query("INSERT INTO written VALUES (1)")
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        wait_for(lambda: pair.primary.ask(waits) == 1, SOON_S, "it waits")
+        told = Impostor(pair.primary, name).lies()
+        assert not client.answers()
+        assert "may stream only through" in told
+        assert f'"{name}"' in pair.primary.log()
         pair.replica("c", slot="c")
         assert [m.kind for m in client.until_ready()] == ["C", "Z"]
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ async def test_a_clone_streams_and_both_ends_say_so(nodes: Nodes) -> None:
     assert (facts.role, facts.upstream, facts.lag_seconds) == (ServerRole.REPLICA, 1, 0.0)
     assert facts.position is not None
     assert facts.replayed_lsn is not None
+    assert 0 < time.clock_gettime_ns(time.CLOCK_BOOTTIME) - (facts.fed_ns or 0) < READY_S * 1e9
     upstream = await primary.probe(timeout_ms=2000)
     assert upstream.streaming_replicas == (2,)
     assert upstream.system_id == facts.system_id

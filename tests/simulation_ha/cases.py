@@ -1,7 +1,7 @@
 """Every directed story with the world that it begins in, its rule, and what breaks without it.
 
-Must not live here: what happens (`stories` and the like), how a rule is taken out (`without`). Start
-reading at `CASES`.
+Must not live here: what happens (`stories` and the like), how a rule is taken out (`without`).
+Start reading at `CASES`.
 """
 
 from __future__ import annotations
@@ -123,6 +123,26 @@ CASES = (
         breaks="another node|another server",
         plan={"settings": SYNC},
     ),
+    Case(
+        story=lives.quorum_back_here,
+        without=without.time_to_renew,
+        breaks="another",
+        plan={"settings": ASYNC},
+    ),
+    Case(
+        story=lives.quorum_back_elsewhere,
+        without=without.time_to_renew,
+        breaks="another",
+        plan={"size": 5, "settings": ASYNC},
+    ),
+    Case(
+        story=lives.daemon_back_late,
+        without=without.fed_receivers,
+        breaks="another",
+        plan={"settings": SYNC},
+    ),
+    Case(story=lives.daemon_gone, without=without.nothing, plan={"settings": ASYNC}),
+    Case(story=lives.host_gone, without=without.nothing, plan={"settings": ASYNC}),
     Case(
         story=people.late_report,
         without=without.attempts,

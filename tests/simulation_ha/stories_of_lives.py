@@ -238,16 +238,94 @@ async def quorum_lost_and_back(world: World) -> None:
     """S9: without a quorum writes stop with the lease; when it is back they go on, in the same
     epoch and on the same server."""
     primary = await formed(world)
-    server = primary.server
+    server, epoch = primary.server, world.state().epoch
     others = [h for h in world.hosts.values() if h is not primary]
+    await _majority_away(world, others)
+    for host in others:
+        if host.daemon is not None:
+            host.daemon.actor.thaw()
+    await world.until(lambda: world.primary() is not None, FAILOVER_S)
+    _same(world, primary, server, epoch)
+
+
+async def quorum_back_here(world: World) -> None:
+    """S9: one of the majority is back, the primary's own daemon is elected, and dates its own lease
+    as long over."""
+    coordinator = await _back(world, slow_s=0.0)
+    assert coordinator.node_id == 1
+
+
+async def quorum_back_elsewhere(world: World) -> None:
+    """S9: those who are back elect one of them, which has not heard the primary for long and does
+    not hear it at once, as on a busy machine."""
+    coordinator = await _back(world, slow_s=0.4)
+    assert coordinator.node_id != 1
+
+
+async def _back(world: World, *, slow_s: float) -> Host:
+    """The quorum is lost; all but the last coordinator are back, and the primary goes on. Returns
+    who coordinates now."""
+    primary = await formed(world, sync=False)
+    server, epoch, last = primary.server, world.state().epoch, world.coordinator()
+    others = [h for h in world.hosts.values() if h is not primary]
+    await _majority_away(world, others)
+    world.network.slow[primary.node_id] = slow_s
+    for host in others:
+        if host.daemon is not None and host is not last:
+            host.daemon.actor.thaw()
+    await world.until(lambda: world.primary() is not None, FAILOVER_S)
+    _same(world, primary, server, epoch)
+    assert world.tally["rule primary_may_renew"], "it was given time"
+    coordinator = world.coordinator()
+    assert coordinator is not None
+    return coordinator
+
+
+async def _majority_away(world: World, others: list[Host]) -> None:
     for host in others:
         if host.daemon is not None:
             host.daemon.actor.freeze()
     await world.until(lambda: world.primary() is None, 10, "writes stop")
     await world.pass_s(4.0)
-    for host in others:
-        if host.daemon is not None:
-            host.daemon.actor.thaw()
+
+
+async def daemon_back_late(world: World) -> None:
+    """A daemon is killed, and back when its lease is over: its server lived, and is taken over."""
+    primary = await formed(world)
+    server, epoch = primary.server, world.state().epoch
+    assert primary.daemon is not None
+    primary.daemon.kill()
+    await world.until(lambda: world.primary() is None, 10, "writes stop")
+    await world.pass_s(0.5)
+    world.boot(primary.node_id)
     await world.until(lambda: world.primary() is not None, FAILOVER_S)
+    _same(world, primary, server, epoch)
+    assert world.tally["rule receivers_fed"], "it was waited for"
+
+
+async def daemon_gone(world: World) -> None:
+    """The daemon does not come back: it is waited for once, and not for long."""
+    primary = await formed(world, sync=False)
+    epoch = world.state().epoch
+    assert primary.daemon is not None
+    primary.daemon.kill()
+    await world.until(lambda: world.primary() is None, 10, "writes stop")
+    await world.until(lambda: world.state().epoch > epoch, 2.0, "another primary is chosen")
+    assert world.tally["rule receivers_fed"] == 1, "it was waited for once"
+
+
+async def host_gone(world: World) -> None:
+    """A whole host is lost: nothing feeds a receiver any more, and nobody waits for its daemon."""
+    primary = await formed(world, sync=False)
+    epoch = world.state().epoch
+    over_s = primary.lease[1]
+    primary.power_off()
+    await world.until(lambda: world.state().epoch > epoch, 10, "another primary is chosen")
+    assert (primary.clock() - over_s) / 1e9 < 0.7, "lease and half a second"
+    assert not world.tally["rule receivers_fed"]
+
+
+def _same(world: World, primary: Host, server: Postmaster | None, epoch: int) -> None:
     assert world.primary() is primary, "it was another node"
     assert primary.server is server, "it was another server"
+    assert world.state().epoch == epoch, "it was another epoch"

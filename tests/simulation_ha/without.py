@@ -19,7 +19,7 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, membership, plan, syncset
+from ramd.policy import candidates, damping, membership, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
 from ramd.state.member_commands import DropMember
@@ -209,7 +209,8 @@ def waiting(patch: pytest.MonkeyPatch, _world: World) -> None:
 
 
 def hearing_first(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """M6: after its own pause a coordinator judges at once."""
+    """M6: after its own pause a coordinator judges at once, and nobody is given time to renew."""
+    time_to_renew(patch, _world)
     patch.setattr(coordinator, "PAUSE_NS", 1 << 62)
 
 
@@ -227,3 +228,13 @@ def kept_until_it_counts_no_more(patch: pytest.MonkeyPatch, _world: World) -> No
 def waiting_fenced(patch: pytest.MonkeyPatch, _world: World) -> None:
     """S9: a primary whose lease has ended is given up."""
     patch.setattr(plan, "_fenced", lambda epoch, *_: GiveUp(epoch=epoch, reason="no lease"))
+
+
+def time_to_renew(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """S9: a lease that is over is over, whoever was there to renew it."""
+    patch.setattr(damping, "_renew_until_ns", lambda view: 0)
+
+
+def fed_receivers(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """A daemon that is silent is gone."""
+    patch.setattr(damping, "_fed", lambda view: None)

@@ -76,6 +76,7 @@ class FakeServer(Server):
         self.calls: list[str] = []
         self.on_call: Callable[[str], None] = lambda name: None
         self.orphans = False
+        self.fed_ns: int | None = None
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
@@ -209,6 +210,7 @@ class FakeServer(Server):
             role=role,
             position=self.disk.position,
             upstream=self._streams_from(),
+            fed_ns=self.fed_ns,
             streaming_replicas=self._replicas(),
             system_id=self.disk.system_id,
         )
@@ -247,6 +249,10 @@ class FakeServer(Server):
         if conf != self.told:
             await self.enter("tell_sync")
             self.told = conf
+
+    def tell_again(self) -> None:
+        self.calls.append("tell_again")
+        self.on_call("tell_again")
 
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         await self.enter("sync_facts", "probe")

@@ -126,7 +126,11 @@ class Daemon:
         rng = random.Random(world.rng.getrandbits(32))
         self.executor = Executor(ports, self.guard, rng=rng)
         self.coordinator = Coordinator(
-            me=host.node_id, consensus=self.link, now_ns=host.clock(), propose=self.propose
+            me=host.node_id,
+            consensus=self.link,
+            now_ns=host.clock(),
+            propose=self.propose,
+            ttl_ns=world.plan.timing.lease_ttl_ns,
         )
         self.steward = self._steward()
         self.loop = self._control_loop()

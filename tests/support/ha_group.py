@@ -259,6 +259,7 @@ class GroupNode:
             term=status.term,
             commit=status.commit,
             applied=status.applied,
+            last_index=status.last_index,
             config=status.config,
             committed_config=status.committed_config,
             messages_taken=0,

@@ -145,13 +145,18 @@ class SimServer(Server):
             return ServerFacts(accepting=False, refused="timeout")
         if not server.accepting:
             return ServerFacts(accepting=False, refused="starting up")
-        upstream = server.receiver.sender if server.receiver is not None else None
+        receiver = server.receiver
+        upstream = receiver.sender if receiver is not None else None
+        fed_ns = None
+        if receiver is not None and upstream is not None:
+            fed_ns = self.host.clock() - int((server.now_s - receiver.heard_s) * 1e9)
         return ServerFacts(
             accepting=True,
             role=ServerRole.PRIMARY if server.primary else ServerRole.REPLICA,
             position=position_of(server),
             replayed_lsn=Lsn(self.host.disk.lsn_at(server.replayed)),
             upstream=upstream.server.host.node_id if upstream is not None else None,
+            fed_ns=fed_ns,
             streaming_replicas=tuple(sorted({s.member.node_id for s in server.senders})),
             system_id=self.host.disk.system_id,
         )
@@ -206,6 +211,10 @@ class SimServer(Server):
             return
         await self.enter("tell_sync")
         self.host.conf.sync = conf
+        if self.running:
+            self.must_run().reload()
+
+    def tell_again(self) -> None:
         if self.running:
             self.must_run().reload()
 

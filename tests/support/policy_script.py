@@ -208,8 +208,8 @@ class Story(SyncVerbs):
     def do_node(self, words: Words) -> None:
         """node N [silent|never|blank|foreign|primary|replica|crashed|stopped|hung|starting]
         [at=LSN@TL] [up=N] [opened=EPOCH] [failures=N] [system=ID] [sealed=LSN@TL [under=T.N]
-        [epoch=E]] [copy=COPY] [fence=KIND]: what is heard of it. `sealed` alone is under the
-        attempt under way."""
+        [epoch=E]] [copy=COPY] [fence=KIND] [fed=MS]: what is heard of it. `sealed` alone is
+        under the attempt under way; `fed`: so long ago its receiver got something."""
         node_id = int(words.plain[0])
         world = self.world
         world.silent.discard(node_id)
@@ -222,7 +222,7 @@ class Story(SyncVerbs):
         changes: dict[str, Any] = {}
         for word in words.plain[1:]:
             changes |= FLAGS[word]
-        for key in ("at", "up", "opened", "failures", "system", "fence"):
+        for key in ("at", "up", "opened", "failures", "system", "fence", "fed"):
             if key in words.named:
                 changes |= changed(key, words.named[key])
         changes["copy"] = long_copy(words.named.get("copy", f"{node_id}a"))

@@ -49,7 +49,7 @@ class World:
         """What the coordinator sees now; nodes that are not silent were heard just now."""
         for node_id, heard in self.heard.items():
             if node_id not in self.silent:
-                self.heard[node_id] = replace(heard, received_ns=self.now_ns)
+                self.heard[node_id] = self._again(heard)
         view = ClusterView(
             now_ns=self.now_ns,
             me=self.me,
@@ -66,6 +66,13 @@ class World:
         )
         self.memory = remember(view)
         return replace(view, memory=self.memory)
+
+    def _again(self, heard: Heard) -> Heard:
+        """The same, heard now: what was a moment ago is longer ago."""
+        seen, fed_ms = heard.observation, heard.observation.fed_ms
+        if fed_ms is not None:
+            seen = replace(seen, fed_ms=fed_ms + (self.now_ns - heard.received_ns) // MS)
+        return Heard(observation=seen, received_ns=self.now_ns)
 
 
 def position(text: str) -> Position:
@@ -102,6 +109,8 @@ def changed(key: str, value: str) -> dict[str, Any]:
             return {"upstream": int(value) or None}
         case "opened":
             return {"epoch_opened": int(value)}
+        case "fed":
+            return {"fed_ms": int(value)}
         case "failures":
             return {"failures": int(value)}
         case "fence":

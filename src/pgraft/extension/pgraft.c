@@ -115,6 +115,8 @@ PG_MODULE_MAGIC;
 #define DRAIN_AGAIN_MS 50
 #define DRAIN_PULSE_MS 2
 #define SLOT_PREFIX "ramd_node_"
+/* The type of the message, see the protocol. */
+#define COPY_BOTH_RESPONSE 'W'
 #define HEALTHY_HEARTBEAT_MS 1000
 #define WORKER_SILENT_MS 1000
 /* A process that is dying may hold the page a moment longer than the memory. */
@@ -152,7 +154,12 @@ typedef struct Loaded
 {
 	uint64		base;
 	uint64		checkpointer;
-	uint64		processes[FLEXIBLE_ARRAY_MEMBER];	/* by place in allProcs */
+
+	/*
+	 * By place in allProcs.  Behind them as many again: for which member a
+	 * walsender streams, again behind its pid.
+	 */
+	uint64		processes[FLEXIBLE_ARRAY_MEMBER];
 } Loaded;
 
 static volatile Loaded *loaded = NULL;
@@ -440,6 +447,108 @@ on_sync_generation(int value, void *extra)
 	say_loaded(value);
 }
 
+/* --- who streams as whom ------------------------------------------------ */
+
+/*
+ * As libpq/libpq.h has it in 15 to 18; that file needs headers of libraries
+ * that a server's headers come without.
+ */
+typedef struct CommMethods
+{
+	void		(*comm_reset) (void);
+	int			(*flush) (void);
+	int			(*flush_if_writable) (void);
+	bool		(*is_send_pending) (void);
+	int			(*putmessage) (char msgtype, const char *s, size_t len);
+	void		(*putmessage_noblock) (char msgtype, const char *s, size_t len);
+} CommMethods;
+
+extern PGDLLIMPORT const CommMethods *PqCommMethods;
+
+static const CommMethods *sender_comm = NULL;
+static CommMethods watched_comm;
+
+/*
+ * The number of the member whose streams bear this name, or whose slot it is;
+ * 0 if it is no member's.  A copy's id may stand behind it in a stream's name.
+ * As PostgreSQL compares names: without regard to case.
+ */
+static int
+member_named(const char *name, bool copies)
+{
+	const int	length = strlen(SLOT_PREFIX);
+	char		behind;
+
+	if (pg_strncasecmp(name, SLOT_PREFIX, length) != 0)
+		return 0;
+	if (name[length] < '1' || name[length] > '0' + PGRAFT_MEMBERS_MAX)
+		return 0;
+	behind = name[length + 1];
+	return behind == '\0' || (copies && behind == '_') ? name[length] - '0' : 0;
+}
+
+/* Somebody whom commits may wait for is known by this name, to this walsender. */
+static bool
+names_member(const char *name)
+{
+	const char *member;
+
+	if (sync_generation == 0 || SyncRepConfig == NULL)
+		return false;
+	member = SyncRepConfig->member_names;
+	for (int number = 0; number < SyncRepConfig->nmembers; number++)
+	{
+		if (pg_strcasecmp(member, name) == 0 || strcmp(member, "*") == 0)
+			return true;
+		member += strlen(member) + 1;
+	}
+	return false;
+}
+
+/*
+ * Each member streams through the slot that bears its number, which has one
+ * walsender.  Whoever bears the name of a member without its slot would be
+ * counted beside it, also if the set that has the name was made by hand: that
+ * stream does not begin.  And what somebody else confirms through the slot of
+ * a member is not that member's.
+ */
+static void
+begin_stream(void)
+{
+	const char *through = MyReplicationSlot != NULL ? NameStr(MyReplicationSlot->data.name) : "";
+	int			named = member_named(application_name, true);
+	int			place = MyProc - ProcGlobal->allProcs;
+
+	if (named != 0 ? named != member_named(through, false)
+		: MyReplicationSlot == NULL && names_member(application_name))
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
+				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
+				 errhint("Give this connection another application_name.")));
+	if (place < loaded_places())
+		__atomic_store_n(&loaded->processes[loaded_places() + place],
+						 (uint64) MyProcPid << 32 | (uint32) named, __ATOMIC_RELEASE);
+}
+
+/* A stream begins with this answer, when its name and its slot are settled. */
+static int
+watched_putmessage(char msgtype, const char *s, size_t len)
+{
+	if (msgtype == COPY_BOTH_RESPONSE && loaded != NULL && MyProc != NULL)
+		begin_stream();
+	return sender_comm->putmessage(msgtype, s, len);
+}
+
+static void
+watch_stream(void)
+{
+	sender_comm = PqCommMethods;
+	watched_comm = *sender_comm;
+	watched_comm.putmessage = watched_putmessage;
+	PqCommMethods = &watched_comm;
+}
+
 /* A walsender that begins says what it was forked with, before it can stream. */
 static void
 on_client_authentication(struct Port *port, int status)
@@ -447,6 +556,8 @@ on_client_authentication(struct Port *port, int status)
 	if (prev_client_authentication)
 		prev_client_authentication(port, status);
 	say_loaded(sync_generation);
+	if (am_walsender)
+		watch_stream();
 }
 
 static uint64
@@ -460,6 +571,20 @@ loaded_by(int pid)
 			return word & 0xffffffff;
 	}
 	return loaded->base;
+}
+
+/* The member that a process streams for; 0 for none. */
+static int
+streams_for(int pid)
+{
+	for (int place = 0; place < loaded_places(); place++)
+	{
+		uint64		word = __atomic_load_n(&loaded->processes[loaded_places() + place], __ATOMIC_ACQUIRE);
+
+		if (word >> 32 == (uint64) pid)
+			return (int) (word & 0xffffffff);
+	}
+	return 0;
 }
 
 /* One that does not stream releases nobody, and reads the setting before it does. */
@@ -505,7 +630,8 @@ has_slot(int pid)
 /*
  * Every member of the set streams through a slot of its own, which has one
  * walsender.  Whoever bears the name of one without its slot would be counted
- * beside it, so it ends.
+ * beside it, so it is refused before it streams; and ended if the set came to
+ * have its name later.
  */
 static void
 end_pretenders(void)
@@ -534,22 +660,7 @@ end_pretenders(void)
  * still releases locks and reports statistics; if its process is stopped
  * there, it would answer whenever it goes on.  So what is owed is looked at
  * once more when it is written to the socket.
- *
- * As libpq/libpq.h has it in 15 to 18; that file needs headers of libraries
- * that a server's headers come without.
  */
-typedef struct CommMethods
-{
-	void		(*comm_reset) (void);
-	int			(*flush) (void);
-	int			(*flush_if_writable) (void);
-	bool		(*is_send_pending) (void);
-	int			(*putmessage) (char msgtype, const char *s, size_t len);
-	void		(*putmessage_noblock) (char msgtype, const char *s, size_t len);
-} CommMethods;
-
-extern PGDLLIMPORT const CommMethods *PqCommMethods;
-
 static const CommMethods *plain_comm = NULL;
 static CommMethods guarded_comm;
 
@@ -1064,7 +1175,7 @@ take_start_number(void)
 static Size
 loaded_size(void)
 {
-	return offsetof(Loaded, processes) + sizeof(uint64) * loaded_places();
+	return offsetof(Loaded, processes) + sizeof(uint64) * 2 * loaded_places();
 }
 
 static void
@@ -1461,29 +1572,17 @@ look_as_replica(uint64 *pulse)
 											  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 }
 
-/* By the daemons' naming, each member streams through the slot that bears its number. */
 static void
 look_at_streams(uint64 *pulse)
 {
-	const int	length = strlen(SLOT_PREFIX);
-
-	for (int number = 0; number < max_replication_slots; number++)
+	for (int sender = 0; sender < max_wal_senders; sender++)
 	{
-		volatile ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[number];
-		const char *name = (const char *) NameStr(((ReplicationSlot *) slot)->data.name);
-		int			pid = slot->active_pid;
+		volatile WalSnd *walsnd = &WalSndCtl->walsnds[sender];
+		int			pid = walsnd->pid;
+		int			member = pid != 0 && streams(walsnd) ? streams_for(pid) : 0;
 
-		if (!slot->in_use || pid == 0 || strncmp(name, SLOT_PREFIX, length) != 0)
-			continue;
-		if (name[length] < '1' || name[length] > '0' + PGRAFT_MEMBERS_MAX || name[length + 1] != '\0')
-			continue;
-		for (int sender = 0; sender < max_wal_senders; sender++)
-		{
-			volatile WalSnd *walsnd = &WalSndCtl->walsnds[sender];
-
-			if (walsnd->pid == pid && streams(walsnd))
-				pulse[PGRAFT_W_STREAM_FLUSHED - PGRAFT_W_PULSE_SEQ - 1 + name[length] - '1'] = walsnd->flush;
-		}
+		if (member != 0 && walsnd->pid == pid)
+			pulse[PGRAFT_W_STREAM_FLUSHED - PGRAFT_W_PULSE_SEQ - 1 + member - 1] = walsnd->flush;
 	}
 }
 

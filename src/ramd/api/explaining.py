@@ -110,7 +110,10 @@ class ExplainingHandlers:
         if reign is None or reign.node_id != node_id:
             holder = "there is none" if reign is None else f"that is node {reign.node_id}"
             raise Refused(
-                f"node {node_id} is not the primary: {holder}", code="conflict", field="node_id"
+                f"node {node_id} is not the primary: {holder}",
+                code="conflict",
+                hint="accepted: the primary's id or name, or 'primary'",
+                field="node_id",
             )
         result = await self.fail_over(request, None)
         data = views.DemoteView(

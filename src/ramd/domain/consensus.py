@@ -49,6 +49,9 @@ class GroupStatus:
     """The committed configuration of the group, as this member knows it."""
     removed: str = ""
     """How it is known that this member was removed from its group; '' if it was not."""
+    in_flight: bool = False
+    """The log holds entries that are not applied here yet: what they will make of the replicated
+    state is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

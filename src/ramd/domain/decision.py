@@ -125,6 +125,8 @@ class Memory:
     """Highest epoch whose primary this daemon has heard serving since it started."""
     serving_since_ns: int | None = None
     """Since when, without a gap, the primary of the present epoch is heard serving."""
+    heard_since_ns: int | None = None
+    """Since when, without a gap, the holder of the present epoch is heard, whatever it says."""
     epoch: int = 0
     """The present epoch when this was folded."""
     epoch_since_ns: int = 0
@@ -157,6 +159,7 @@ class ClusterView:
     me: int
     term: int
     coordinator_since_ns: int
+    """Since when it has coordinated and listened without standing still itself."""
     started_ns: int
     """When this daemon started (cold-start grace)."""
     state: ClusterState
@@ -169,6 +172,7 @@ class ClusterView:
     """When this node last asked for a leadership transfer; own clock, 0 = never."""
     silent_after_ns: int = 2_000_000_000
     """A node not heard for this long counts as silent."""
+    lease_ttl_ns: int = 3_000_000_000
     seal_wait_ns: int = 1_500_000_000
     """How long living nodes may take to report their sealed position."""
     ready: bool = True

@@ -6,6 +6,7 @@
     ├── PeerError        another daemon answered wrongly or not at all
     ├── PostgresError    the server or one of its tools failed
     ├── Unavailable      not now (no quorum, no coordinator); try again
+    ├── EndedOtherwise   it was carried out, and ended with another result than was asked for
     └── OutcomeUnknown   it may or may not have happened (rule S10); look before trying again
 
 Every error carries a stable `code` of `CODES`; HTTP status and ramctrl's exit code follow from it.
@@ -42,6 +43,11 @@ CODES: dict[str, Code] = {
     ),
     "no_candidate": Code(http_status=409, exit_code=5, meaning="no node may be promoted"),
     "busy": Code(http_status=409, exit_code=5, meaning="another operation is under way"),
+    "other_node_promoted": Code(
+        http_status=409,
+        exit_code=11,
+        meaning="the primary moved, to another node than the one asked for",
+    ),
     "too_large": Code(http_status=413, exit_code=2, meaning="the request body is too large"),
     "config": Code(http_status=400, exit_code=2, meaning="the configuration is wrong"),
     "internal": Code(http_status=500, exit_code=1, meaning="a bug, or the host failed"),
@@ -66,9 +72,20 @@ class Obstacle:
     node_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What happened instead of what was asked for: node ids, and the epoch of the new primary."""
+
+    target_node: int
+    old_primary: int | None
+    new_primary: int
+    epoch: int
+
+
 class RamdError(Exception):
     """Base of every expected error. `hint` says what to do about it; may be empty. `obstacles`: all
-    that stands against what was asked for, where that was looked for."""
+    that stands against what was asked for, where that was looked for. `moved`: the primary that
+    there is now, of a move that did not end as asked."""
 
     default_code: ClassVar[str] = "internal"
 
@@ -80,6 +97,7 @@ class RamdError(Exception):
         hint: str = "",
         field: str = "",
         obstacles: tuple[Obstacle, ...] = (),
+        moved: Moved | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -87,6 +105,7 @@ class RamdError(Exception):
         self.hint = hint
         self.field = field
         self.obstacles = obstacles
+        self.moved = moved
         assert self.code in CODES, f"unknown error code {self.code}"
 
 
@@ -108,6 +127,10 @@ class PostgresError(RamdError):
 
 class Unavailable(RamdError):
     default_code = "unavailable"
+
+
+class EndedOtherwise(RamdError):
+    default_code = "other_node_promoted"
 
 
 class OutcomeUnknown(RamdError):

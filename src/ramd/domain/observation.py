@@ -111,6 +111,8 @@ class Observation:
     replayed_lsn: Lsn | None = None
     upstream: int | None = None
     """Node id the WAL receiver streams from, when it is streaming."""
+    fed_ms: int | None = None
+    """How long ago the WAL receiver got anything from the upstream, signs of life included."""
     streaming_replicas: tuple[int, ...] = ()
     """On a primary: ids of members that stream from it."""
     lag_seconds: float | None = None

@@ -75,6 +75,8 @@ class ServerFacts:
     position: Position | None = None
     replayed_lsn: Lsn | None = None
     upstream: int | None = None
+    fed_ns: int | None = None
+    """When the WAL receiver last got anything from the upstream, CLOCK_BOOTTIME."""
     streaming_replicas: tuple[int, ...] = ()
     lag_seconds: float | None = None
     system_id: str = ""
@@ -167,6 +169,9 @@ class Server(Protocol):
     async def tell_sync(self, conf: SyncConf) -> None:
         """From now on its configuration says this, at each start as well; a running server is told,
         which is no proof that it goes by it. Costs nothing if it was told before."""
+
+    def tell_again(self) -> None:
+        """A running server reads its configuration once more, unchanged."""
 
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         """Whom a running primary waits for and who streams from it. Raises PostgresError."""

@@ -62,6 +62,8 @@ class LocalRecord:
     """Highest epoch that this node gave up; no lease of it, or of a lower one, is ever used."""
     opened_epoch: int = 0
     """Highest epoch for which the server was, or was about to be, opened for writing."""
+    opened_copy: str = ""
+    """The copy that it was opened with; '' not known."""
     seal: SealOrder | None = None
     fork: OwnFork | None = None
     """Kept until the group has recorded it; a restarted daemon goes on reporting it."""
@@ -140,7 +142,14 @@ class LocalStore:
         self._opened_before = before
         try:
             async with self._writing:
-                await self._write(replace(self._record, opened_epoch=epoch, seal=None))
+                await self._write(
+                    replace(
+                        self._record,
+                        opened_epoch=epoch,
+                        opened_copy=self._record.copy,
+                        seal=None,
+                    )
+                )
             yield
         finally:
             self._opened_before = None
@@ -251,6 +260,7 @@ def _encode(record: LocalRecord) -> bytes:
             "format": _FORMAT,
             "released_epoch": record.released_epoch,
             "opened_epoch": record.opened_epoch,
+            "opened_copy": record.opened_copy,
             "seal": seal
             and {"epoch": seal.epoch, "term": seal.attempt.term, "number": seal.attempt.number},
             "fork": fork
@@ -277,6 +287,7 @@ def _decode(path: Path, raw: bytes) -> LocalRecord:
         return LocalRecord(
             released_epoch=_count(data["released_epoch"]),
             opened_epoch=_count(data["opened_epoch"]),
+            opened_copy=str(data.get("opened_copy", "")),
             seal=_decode_seal(data["seal"]),
             fork=_decode_fork(data["fork"]),
             unproven=Unproven(data["unproven"]),

@@ -50,6 +50,10 @@ QUESTION_MS = 1_000
 PROPOSE_S = 3.0
 TELL_WAIT_NS = 2_000_000_000
 """A proof that takes longer is told of."""
+AGAIN_NS = 1_000_000_000
+"""A server that does not show for so long that it has loaded its set reads it once more: a process
+that was forked with it, after the postmaster had made its memory with an older one, says which it
+has loaded only when it reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,8 @@ class Proof:
     done: bool = False
     why: str = "not looked yet"
     told: bool = False
+    again_ns: int = 0
+    """When the server was made to read it again."""
 
 
 @dataclass(slots=True)
@@ -214,7 +220,12 @@ class Syncing:
                 )
             )
             self._changed()
-        elif self._clock() - proof.begun_ns > TELL_WAIT_NS:
+            return
+        now_ns = self._clock()
+        if loaded and now_ns - max(proof.begun_ns, proof.again_ns) > AGAIN_NS:
+            proof.again_ns = now_ns
+            self._server.tell_again()
+        if now_ns - proof.begun_ns > TELL_WAIT_NS:
             self._waits(proof.why)
 
     async def _propose_next(self, state: ClusterState, facts: SyncFacts) -> None:

@@ -128,6 +128,7 @@ class Link:
                 settled=committed == status.config and not committed.outgoing,
             ),
             removed=self._facts.removed(committed),
+            in_flight=status.last_index != status.applied,
         )
 
     def state(self) -> ClusterState:

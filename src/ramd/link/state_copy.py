@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pgraft.core.types import Entry, EntryKind, Snapshot
 from ramd import events
 from ramd.domain.model import ClusterState
-from ramd.state.apply import apply, apply_grant
+from ramd.state.apply import apply, apply_grant_explained
 from ramd.state.commands import UndecodableError, decode, decode_grant_payload
 from ramd.state.wire import decode_state, encode_state
 
@@ -59,5 +59,12 @@ class StateCopy:
             return apply(self.state, decode(entry.data), index)
         if entry.kind is EntryKind.GRANT and grant is not None:
             payload = decode_grant_payload(grant.payload)
-            return apply_grant(self.state, int(grant.holder), grant.epoch, payload, index)
+            applied = apply_grant_explained(
+                self.state, int(grant.holder), grant.epoch, payload, index
+            )
+            if applied.refusal:
+                # The coordinator asks before it appends: this is a fault of somebody's, not news.
+                why = f"the grant of epoch {grant.epoch} is refused: {applied.refusal}"
+                events.emit(events.EntryIgnored(index=index, why=why))
+            return applied.state
         return self.state

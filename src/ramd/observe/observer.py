@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramd import events
 from ramd.domain.errors import PostgresError
@@ -134,11 +134,12 @@ class Observer:
             data=self._data(),
             state=self._state(pulse, rejoining=standing.rejoining),
             role=role,
-            accepting=facts.accepting and not self._hung(pulse),
+            accepting=self._accepting(pulse, role),
             system_id=facts.system_id or (cache.directory.system_id if cache.directory else ""),
             position=self._position(pulse) or self._position_at_rest(standing),
             replayed_lsn=self._replayed(pulse),
             upstream=facts.upstream,
+            fed_ms=None if facts.fed_ns is None else max(0, now_ns - facts.fed_ns) // NS_PER_MS,
             streaming_replicas=facts.streaming_replicas,
             lag_seconds=self._lag(pulse),
             sealed=standing.sealed,
@@ -180,6 +181,12 @@ class Observer:
         if pulse is None or self._facts.role is None:
             return self._facts.role
         return ServerRole.REPLICA if pulse.in_recovery else ServerRole.PRIMARY
+
+    def _accepting(self, pulse: Pulse | None, role: ServerRole | None) -> bool:
+        """One that its page shows as a primary is asked once more: what it answered as a replica
+        does not say that its promotion came to an end."""
+        promoted = role is ServerRole.PRIMARY and self._facts.role is ServerRole.REPLICA
+        return self._facts.accepting and not promoted and not self._hung(pulse)
 
     def _position(self, pulse: Pulse | None) -> Position | None:
         fresh = pulse.position if pulse is not None and self._facts.role is not None else None
@@ -354,8 +361,11 @@ class Observer:
             events.emit(events.ProbeFailed(why=facts.refused))
         if facts.accepting or facts.refused != "timeout":
             cache.timeouts = 0
-            if not (facts.accepting and facts.role is None and cache.facts):
-                # Else it lives but had no connection to spare: what it said before still stands.
+            if facts.accepting and facts.role is None and cache.facts:
+                # It lives but had no connection to spare: what it said before still stands, and
+                # what it is now its page says.
+                cache.facts = replace(cache.facts, role=self._role(self._pulse()))
+            else:
                 cache.facts = facts
             cache.exited = False
             return

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ramd.domain.decision import ClusterView, Memory
 from ramd.domain.model import StartMode
-from ramd.policy.picture import serving
+from ramd.policy.picture import living, serving
 
 QUICK_NS = 30_000_000_000
 """An epoch that a node got again itself and that ends within this time ended quickly."""
@@ -23,7 +23,7 @@ def remember(view: ClusterView) -> Memory:
 
     To be called at each beat, before `decide`, whether or not this node is the coordinator.
     """
-    before, epoch = _of_this_epoch(view), view.state.epoch
+    before, epoch = _heard(view, _of_this_epoch(view)), view.state.epoch
     if not serving(view):
         return replace(before, serving_since_ns=None)
     since_ns = before.serving_since_ns if before.served_epoch == epoch else None
@@ -43,6 +43,14 @@ def restart_pause_ns(view: ClusterView) -> int:
     return min(PAUSE_MAX_NS, PAUSE_FIRST_NS << min(quick - 1, 10))
 
 
+def _heard(view: ClusterView, before: Memory) -> Memory:
+    """Since when the holder has had somebody to talk to."""
+    reign = view.state.reign
+    if reign is None or living(view, reign.node_id) is None:
+        return replace(before, heard_since_ns=None)
+    return before if before.heard_since_ns else replace(before, heard_since_ns=view.now_ns)
+
+
 def _of_this_epoch(view: ClusterView) -> Memory:
     """`view.memory`, with the epoch before counted if another has begun since."""
     before, epoch = view.memory, view.state.epoch
@@ -50,7 +58,9 @@ def _of_this_epoch(view: ClusterView) -> Memory:
         return before
     again = len(view.state.reigns) > 1 and _in_place(view, -1)
     quick = before.quick_ends + _ended_quickly(view, before, last=-2) if again else 0
-    return replace(before, epoch=epoch, epoch_since_ns=view.now_ns, quick_ends=quick)
+    return replace(
+        before, epoch=epoch, epoch_since_ns=view.now_ns, heard_since_ns=None, quick_ends=quick
+    )
 
 
 def _ended_quickly(view: ClusterView, memory: Memory, last: int = -1) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ramd.domain.decision import ClusterView
+from ramd.policy.damping import fed_hold, may_renew, receivers_fed, renew_hold
 from ramd.policy.election import Outcome
 from ramd.policy.first import first_reopening
 from ramd.policy.handing_over import grant_resume, grant_taker, resumable, taken_over
@@ -220,6 +221,26 @@ RULES: tuple[Rule, ...] = (
         " take over",
         effect="the next epoch to the same server, which goes on without a restart",
         because="it alone has all WAL, and its clients need not wait for a restart",
+    ),
+    Rule(
+        name="primary_may_renew",
+        when=may_renew,
+        act=renew_hold,
+        condition="the lease has run out, and the primary was last heard running, fenced by its own"
+        " server: it is heard again for less than one lease, or this coordinator has begun, or"
+        " stood still, less than 1 s ago and has not heard it since",
+        effect="wait: its renewals are answered",
+        because="it had nobody to ask; a quorum that was lost and is back must cost no failover",
+    ),
+    Rule(
+        name="receivers_fed",
+        when=receivers_fed,
+        act=fed_hold,
+        condition="the lease ran out less than 1 s ago, the primary was last heard"
+        " running, fenced by its own server, and a replica got something from that server more than"
+        " 1 s after its daemon was last heard",
+        effect="wait for the daemon, bounded",
+        because="the server lives: a daemon that is starting again takes it over, in its epoch",
     ),
     Rule(
         name="seal",

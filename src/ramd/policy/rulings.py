@@ -158,7 +158,13 @@ def primary_serves(view: ClusterView) -> bool:
 
 
 def serving_hold(view: ClusterView) -> Ruling:
-    return Ruling(action=Hold(), reason=f"node {present(view).node_id} serves as primary")
+    """Looked at again when the lease runs out: a short one does before silence counts as silence,
+    and the epoch may move from that moment on."""
+    return Ruling(
+        action=Hold(),
+        reason=f"node {present(view).node_id} serves as primary",
+        wake_at_ns=view.lease.may_move_at_ns,
+    )
 
 
 def holder_failing(view: ClusterView) -> bool:

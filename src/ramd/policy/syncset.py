@@ -129,6 +129,8 @@ def own_copy(view: ClusterView, report: SealReport) -> bool:
 def void(view: ClusterView, node_id: int, reports: Mapping[int, SealReport]) -> str:
     """Why the sealed position of a node among `reports` does not count; '' if it does."""
     report = reports[node_id]
+    if not report.copy:
+        return "holds a copy without a name"
     everyone = (one.position for one in reports.values())
     if why := off_line(view.state.reigns, report.position, everyone):
         return why

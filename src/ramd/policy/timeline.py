@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ramd.domain.decision import ClusterView
 from ramd.domain.model import Phase
-from ramd.policy.picture import attempt, living, observation, serving
+from ramd.policy.picture import attempt, living, movable, serving
 
 NS_PER_MS = 1_000_000
 
@@ -47,7 +47,7 @@ def follow(before: Timeline, view: ClusterView) -> Timeline:
         return Timeline(epoch=epoch, open_ns=now_ns, due=due)
     if not line.closed_ns and line.open_ns:
         line = replace(line, closed_ns=_closed_ns(line, view))
-    if attempt(view) is not None and not line.sealed_ns and not line.began_ns:
+    if _sealed(view) and not line.sealed_ns and not line.began_ns:
         line = replace(line, sealed_ns=now_ns)
     return line
 
@@ -63,19 +63,30 @@ def granted(line: Timeline, view: ClusterView) -> Timeline:
 
 
 def _open(view: ClusterView) -> bool:
+    """It takes writes as far as anybody knows: who is silent does not from the moment on from which
+    the epoch may move, which with a short lease is before silence counts as silence."""
     reign = view.state.reign
     seen = living(view, reign.node_id) if reign else None
-    return seen is not None and serving(view) and not seen.fenced
+    if seen is None or seen.fenced or not serving(view):
+        return False
+    return attempt(view) is None and not movable(view)
+
+
+def _sealed(view: ClusterView) -> bool:
+    """Positions are compared: by this coordinator, or by one before it, as the nodes tell."""
+    if attempt(view) is not None:
+        return True
+    told = (heard.observation.sealed for heard in view.heard.values())
+    return any(report is not None and report.epoch == view.state.epoch for report in told)
 
 
 def _closed_ns(line: Timeline, view: ClusterView) -> int:
     """Silence began with the last word, a definite change is heard at once."""
     reign = view.state.reign
-    if reign is None or line.began_ns:
+    heard = view.heard.get(reign.node_id) if reign is not None else None
+    if heard is None or line.began_ns:
         return line.open_ns
-    heard = view.heard.get(reign.node_id)
-    silent = living(view, reign.node_id) is None and observation(view, reign.node_id) is not None
-    return heard.received_ns if silent and heard is not None else view.now_ns
+    return heard.received_ns
 
 
 def _phases(line: Timeline, now_ns: int) -> tuple[Phase, ...]:

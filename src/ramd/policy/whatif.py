@@ -98,9 +98,9 @@ def _reported(seen: Observation, under: SealAttempt) -> Observation:
 
 
 def _later(view: ClusterView, now_ns: int, *, without: int) -> ClusterView:
-    """Time has passed; whoever lived is heard still, except one."""
+    """Time has passed; whoever lived is heard still, except one, whose server feeds nobody."""
     heard = {
-        node_id: replace(one, received_ns=now_ns)
+        node_id: Heard(observation=replace(one.observation, fed_ms=None), received_ns=now_ns)
         if node_id != without and living(view, node_id) is not None
         else one
         for node_id, one in view.heard.items()

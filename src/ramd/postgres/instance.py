@@ -208,6 +208,11 @@ class Instance:
         if self.running and self._site.conf_file.exists():
             await self._conf.tell_sync(self._must_run())
 
+    def tell_again(self) -> None:
+        """See Server."""
+        if self.running:
+            self._must_run().send(signal.SIGHUP)
+
     async def sync_facts(self, *, timeout_ms: int) -> SyncFacts:
         """See Server. A setting of ALTER SYSTEM that hides ours is taken away."""
         facts = await sync_facts(self._sync_link, timeout_ms=timeout_ms)

@@ -37,7 +37,8 @@ SELECT pg_is_in_recovery(),
   r.sender_host, r.sender_port,
   (SELECT string_agg(DISTINCT substr(application_name, {len(SLOT_PREFIX) + 1}, 1), ' ')
      FROM pg_stat_replication
-    WHERE state = 'streaming' AND application_name ~ '{STREAMS}')
+    WHERE state = 'streaming' AND application_name ~ '{STREAMS}'),
+  (extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time) * 1e9)::bigint
   FROM (SELECT 1) AS one LEFT JOIN (pg_stat_wal_receiver r JOIN pg_stat_activity a
        ON a.pid = r.pid AND a.backend_start < clock_timestamp() - interval '{PROVEN_MS} ms')
        ON r.status = 'streaming'
@@ -103,7 +104,7 @@ class Link:
 
     async def facts(self, upstream: Upstream | None, *, timeout_ms: int) -> ServerFacts:
         """What the server says now; never later than `timeout_ms`, never an exception."""
-        started = time.monotonic()
+        started, asked_ns = time.monotonic(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         try:
             async with self.session(timeout_ms=timeout_ms) as session:
                 birth = await self._known_birth(session, left(started, timeout_ms))
@@ -115,7 +116,7 @@ class Link:
                 )
         except SessionError as error:
             return refusal(error)
-        return read_facts(row, birth, position, upstream)
+        return read_facts(row, birth, position, upstream, asked_ns=asked_ns)
 
     async def _known_birth(self, session: Session, timeout_ms: int) -> Birth:
         if self._birth is None:
@@ -140,9 +141,9 @@ async def identify(session: Session, *, timeout_ms: int) -> Position:
 
 
 def read_facts(
-    row: Row, birth: Birth, position: Position, upstream: Upstream | None
+    row: Row, birth: Birth, position: Position, upstream: Upstream | None, *, asked_ns: int = 0
 ) -> ServerFacts:
-    """The facts in one row of `FACTS`."""
+    """The facts in one row of `FACTS`. `asked_ns`: CLOCK_BOOTTIME, not after it was asked for."""
     replica = row[0] == "t"
     streaming = row[5] is not None
     follows = (
@@ -156,6 +157,7 @@ def read_facts(
         position=position,
         replayed_lsn=lsn(row[1]) if replica else None,
         upstream=upstream.node_id if follows and upstream is not None else None,
+        fed_ns=asked_ns - int(row[8]) if follows and row[8] else None,
         streaming_replicas=tuple(sorted(int(word) for word in (row[7] or "").split())),
         lag_seconds=lag(caught_up=row[3] == "t", age=row[4]) if replica and streaming else None,
         system_id=birth.system_id,

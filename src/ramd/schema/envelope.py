@@ -2,7 +2,8 @@
 
     {"status": "success", "code": 200, "message": …, "data": …, "timestamp": …}
     {"status": "error", "code": 409, "error": "no_cluster", "message": …, "hint": …,
-     "data": null, "details": {"field": …, "error": …} | null, "timestamp": …}
+     "data": null, "details": {"field": …, "error": …} | {"new_primary": …, …} | null,
+     "timestamp": …}
 
 `code` is the HTTP status; `error` the stable word of `ramd.domain.errors.CODES`.
 """
@@ -50,6 +51,15 @@ class Details(Answer):
     error: str
 
 
+class MovedDetails(Answer):
+    """Who became primary instead of the node that was asked for."""
+
+    target_node: int
+    old_primary: int | None
+    new_primary: int
+    epoch: int
+
+
 class ObstacleView(Answer):
     """One thing that stands against what was asked for, and what would be accepted."""
 
@@ -68,24 +78,35 @@ class Failure(Answer):
     message: str
     hint: str = ""
     data: None = None
-    details: Details | None = None
+    details: Details | MovedDetails | None = None
     obstacles: tuple[ObstacleView, ...] = ()
     timestamp: str = Field(pattern=TIMESTAMP)
 
 
 def failure_of(error: RamdError, *, now_unix_ms: int) -> Failure:
     """An expected error as it is sent."""
-    wrong = error.message.removeprefix(f"{error.field}: ")
-    details = Details(field=error.field, error=wrong) if error.field else None
     return Failure(
         code=CODES[error.code].http_status,
         error=error.code,
         message=error.message,
         hint=error.hint,
-        details=details,
+        details=_details(error),
         obstacles=tuple(obstacle_view(one) for one in error.obstacles),
         timestamp=timestamp_of(now_unix_ms),
     )
+
+
+def _details(error: RamdError) -> Details | MovedDetails | None:
+    if error.moved is not None:
+        return MovedDetails(
+            target_node=error.moved.target_node,
+            old_primary=error.moved.old_primary,
+            new_primary=error.moved.new_primary,
+            epoch=error.moved.epoch,
+        )
+    if not error.field:
+        return None
+    return Details(field=error.field, error=error.message.removeprefix(f"{error.field}: "))
 
 
 def obstacle_view(obstacle: Obstacle) -> ObstacleView:

@@ -116,29 +116,38 @@ def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refuse
         return _invalid(field, message)
     if not location:
         return Refused(
-            "the body is not a JSON object", code="bad_request", hint='for example {"num_nodes": 3}'
+            "the body is not a JSON object",
+            code="bad_request",
+            hint=f"an object with any of: {_listed(known)}",
         )
     field = str(location[0])
     if kind == "extra_forbidden":
         return _unknown(field, known)
     if kind == "missing":
-        return _invalid(field, "is required")
+        return _invalid(field, "is required", hint=f"known fields: {_listed(known)}")
     index = next((part for part in location[1:] if isinstance(part, int)), None)
     place = field if index is None else f"{field}[{index}]"
+    if kind in NOT_AN_ID and isinstance(location[-1], str) and len(location) > 1:
+        return _invalid(place, f"must be an id from 1 to {NODES_MAX}, or a name")
     return _invalid(place, _wrong(first))
 
 
-def _invalid(field: str, wrong: str) -> Refused:
-    return Refused(f"{field}: {wrong}", code="invalid_field", field=field)
+def _invalid(field: str, wrong: str, *, hint: str = "") -> Refused:
+    return Refused(f"{field}: {wrong}", code="invalid_field", field=field, hint=hint)
+
+
+def _listed(known: Sequence[str]) -> str:
+    return ", ".join(known) or "none"
 
 
 def _unknown(field: str, known: Sequence[str]) -> Refused:
     near = difflib.get_close_matches(field, known, n=1)
-    fields = ", ".join(known) or "none"
-    hint = f"did you mean {near[0]}?" if near else f"known fields: {fields}"
+    hint = f"did you mean {near[0]}?" if near else f"known fields: {_listed(known)}"
     return Refused(f"{field}: no such field", code="invalid_field", field=field, hint=hint)
 
 
+NOT_AN_ID = ("int_type", "int_from_float")
+"""Of a field that takes an id or a name: pydantic names the alternative behind the field."""
 WORDS = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -146,7 +155,8 @@ WORDS = {
     "string_type": "must be text",
     "tuple_type": "must be a list",
     "string_pattern_mismatch": "must be an absolute path",
-    "string_too_short": "is too short",
+    "string_too_short": "must not be empty",
+    "literal_error": "must be {expected}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "string_too_long": "must be at most {max_length} characters",

@@ -133,6 +133,16 @@ def grant_refusal(state: ClusterState, holder: int, epoch: int, payload: GrantPa
     return _timeline_refusal(state, reign) or sync.grant_refusal(state, payload.sync, holder=holder)
 
 
+def grant_obstacle(state: ClusterState, holder: int, epoch: int, payload: GrantPayload) -> str:
+    """Why this grant must not be appended behind `state`; '' if it may be.
+
+    The group's lease goes by the epoch alone, so a grant that the state refuses once it is in the
+    log parts the two. Stricter than `grant_refusal`: that must take what older logs hold.
+    """
+    why = grant_refusal(state, holder, epoch, payload)
+    return why or sync.grant_obstacle(payload.sync)
+
+
 # --- grants ----------------------------------------------------------------------------------
 
 

@@ -154,6 +154,16 @@ def grant_refusal(state: ClusterState, grant: SyncGrant | None, *, holder: int) 
     return "" if grant is None else set_refusal(state, grant.target, primary=holder)
 
 
+def grant_obstacle(grant: SyncGrant | None) -> str:
+    """Why a grant that names this set must not be appended; '' if nothing is wrong with it.
+
+    Without the name of the new primary's own copy any directory in its place would pass for it.
+    """
+    if grant is None or not grant.target.members or grant.primary_copy:
+        return ""
+    return "the new primary's own copy has no name"
+
+
 def granted(record: SyncRecord, grant: SyncGrant | None) -> SyncRecord:
     """The record after a grant (attacks C9).
 

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import pytest
 
 from ramd.domain.decision import ClusterView, LeaseView
-from ramd.domain.errors import RamdError, Refused, Unavailable
+from ramd.domain.errors import EndedOtherwise, Moved, RamdError, Refused, Unavailable
 from ramd.domain.model import ClusterState, DecisionRecord, Handover, Phase, Reign, StartMode
 from ramd.domain.service import FailoverRequest, Snapshot
 from ramd.runtime import Runtime
@@ -30,6 +30,10 @@ class Group:
 
     picture: Snapshot = field(default_factory=stories.healthy)
     quorum: bool = True
+    first: Handover | None = None
+    """What somebody else asked for at the same moment."""
+    silent_s: float = 0.0
+    """For how long nobody was heard."""
     asked: list[Handover] = field(default_factory=list)
     later: list[Snapshot] = field(default_factory=list)
 
@@ -51,19 +55,20 @@ class Group:
         request = decode(command)
         assert isinstance(request, RequestHandover)
         self.asked.append(request.handover)
-        state = replace(self.picture.state, handover=request.handover)
+        state = replace(self.picture.state, handover=self.first or request.handover)
         self.picture = replace(self.picture, state=state)
 
     def view(self) -> ClusterView:
+        now_ns = stories.NOW_NS + int(self.silent_s * stories.SECOND_NS)
         return ClusterView(
-            now_ns=stories.NOW_NS,
+            now_ns=now_ns,
             me=1,
             term=1,
             coordinator_since_ns=0,
             started_ns=0,
             state=self.picture.state,
             heard={h.observation.node_id: h for h in self.picture.heard},
-            lease=LeaseView(may_move_at_ns=stories.NOW_NS + 3 * stories.SECOND_NS),
+            lease=LeaseView(may_move_at_ns=now_ns + 3 * stories.SECOND_NS),
         )
 
     def desk(self) -> Desk:
@@ -110,7 +115,11 @@ async def test_answer_tells_what_the_time_went_to() -> None:
     )
     assert (result.old_primary, result.new_primary, result.epoch) == (1, 2, 2)
     assert (result.outage_ms, result.phases) == (90, (("drain", 3), ("total", 90)))
-    assert group.asked == [Handover(epoch=1, target=2, requested_by="me", accept_loss=True)]
+    (asked,) = group.asked
+    assert asked.operation
+    assert replace(asked, operation="") == Handover(
+        epoch=1, target=2, requested_by="me", accept_loss=True
+    )
 
 
 @virtual
@@ -135,6 +144,67 @@ async def test_a_successor_that_was_lost_at_once_is_no_success() -> None:
         with pytest.raises(Refused, match=words) as refused:
             await move_primary(Group(later=[picture]).desk(), FailoverRequest(), timeout_s=5)
         assert refused.value.code == "no_candidate"
+
+
+@virtual
+async def test_another_node_than_the_one_asked_for_is_no_success() -> None:
+    """Node 3 was asked for and lost on the way; an ordinary failover chose node 2."""
+    with pytest.raises(EndedOtherwise, match="node 2 is primary now, in epoch 2, not node 3: why"):
+        await move_primary(Group(later=[moved()]).desk(), FailoverRequest(target=3), timeout_s=5)
+    unknown = moved()
+    unknown = replace(unknown, state=replace(unknown.state, decisions=()))
+    with pytest.raises(EndedOtherwise, match=r"not node 3$") as caught:
+        await move_primary(Group(later=[unknown]).desk(), FailoverRequest(target=3), timeout_s=5)
+    error = caught.value
+    assert error.code == "other_node_promoted"
+    assert error.moved == Moved(target_node=3, old_primary=1, new_primary=2, epoch=2)
+
+
+@virtual
+@pytest.mark.parametrize(("target", "whom"), [(2, "node 2"), (None, "any node")])
+async def test_of_two_at_the_same_moment_the_second_is_refused(
+    target: int | None, whom: str
+) -> None:
+    """Also if it asks for the very same: the answer to the first is nobody else's."""
+    first = Handover(epoch=1, target=target, requested_by="me", operation="the first")
+    group = Group(first=first, later=[moved()])
+    with pytest.raises(Refused, match=f"to {whom}, asked for by me, is under way") as refused:
+        await move_primary(group.desk(), FailoverRequest(target=target, actor="me"), timeout_s=5)
+    assert refused.value.code == "busy"
+
+
+@virtual
+async def test_a_target_that_was_not_heard_lately_is_refused_before_anything_is_asked() -> None:
+    """It may have died, and is not silent for long enough to be known as dead."""
+    group = Group(silent_s=1.5)
+    with pytest.raises(Refused, match=r"node 3 was not heard for \d{4} ms") as refused:
+        await move_primary(group.desk(), FailoverRequest(target=3), timeout_s=5)
+    error = refused.value
+    assert (error.code, error.field, error.hint) == (
+        "no_candidate", "target_node", "accepted now: node 2",
+    )  # fmt: skip
+    assert [one.node_id for one in error.obstacles] == [3]
+    assert group.asked == []
+    group.later = [moved()]
+    await move_primary(group.desk(), FailoverRequest(target=2, accept_loss=True), timeout_s=5)
+
+
+@virtual
+async def test_a_target_that_is_heard_in_time_is_waited_for() -> None:
+    group = Group(silent_s=1.5)
+    desk = group.desk()
+
+    async def until(check: Callable[[], T | None]) -> T:
+        if group.silent_s:
+            assert check() is None
+            await elapse(0.5)
+            group.silent_s = 0.0
+            group.later = [moved()]
+        return await desk.until(check)
+
+    waiting = replace(desk, until=until)
+    result = await move_primary(waiting, FailoverRequest(target=2), timeout_s=5)
+    assert result.new_primary == 2
 
 
 @virtual

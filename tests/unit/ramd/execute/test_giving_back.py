@@ -88,6 +88,24 @@ async def test_crash_is_released_with_its_end_after_the_orphans_are_dead(tmp_pat
 
 
 @virtual
+async def test_another_directory_says_nothing_of_where_the_epoch_ended(tmp_path: Path) -> None:
+    """Somebody put an older copy in the place of the primary's while its daemon was down: what it
+    ends with would pass for everything that was acknowledged (attacks C7)."""
+    node = make(second_epoch(), Situation.REPLICA, tmp_path)
+    await node.executor.startup()
+    async with node.running(lease=2):
+        await node.reach(PROMOTE)
+    node.server.process = None
+    aside, node.server.disk = node.server.disk, type(node.server.disk)()
+    assert aside is not node.server.disk
+    node.put(Situation.STOPPED)
+    async with node.running():
+        await node.reach(GiveUp(epoch=2, reason="the server has stopped"))
+        assert node.consensus.released[0][1].end is None
+        assert LocalStore.load(tmp_path).record.opened_copy not in ("", node.store.record.copy)
+
+
+@virtual
 async def test_release_does_not_wait_for_a_slow_scan(tmp_path: Path) -> None:
     node = make(second_epoch(), Situation.REPLICA, tmp_path)
     async with node.running(lease=2):

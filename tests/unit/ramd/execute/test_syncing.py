@@ -176,6 +176,25 @@ async def test_what_keeps_a_set_unproven(tmp_path: Path, changes: dict[str, Any]
 
 
 @virtual
+async def test_a_server_that_does_not_show_its_set_reads_it_again(tmp_path: Path) -> None:
+    """A checkpointer that was forked with it, into memory that was made before, says nothing."""
+    primary = Primary(tmp_path, granted(any_of(1, 2)))
+    primary.show(flushed={2: 5000}, counted={2}, loaded=6)
+
+    def reading(call: str) -> None:
+        if call == "tell_again":
+            primary.show(loaded=7)
+
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await elapse(3.5)
+        again = primary.node.server.calls.count("tell_again")
+        assert 2 <= again <= 3
+        primary.node.server.on_call = reading
+        await primary.node.until(lambda: acknowledges(primary.node.server), within_s=1.5)
+
+
+@virtual
 async def test_a_silent_page_proves_nothing(tmp_path: Path) -> None:
     primary = Primary(tmp_path, granted(any_of(1, 2)))
     primary.show(flushed={2: 5000})

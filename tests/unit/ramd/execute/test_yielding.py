@@ -320,6 +320,22 @@ async def test_what_is_no_running_primary_resumes_nothing(
 
 
 @virtual
+async def test_who_cannot_resume_says_where_its_wal_ends(tmp_path: Path) -> None:
+    """Nothing was acknowledged after it stood by: its own WAL is still all there is."""
+    async with asked(tmp_path) as inside:
+        node = inside.node
+        await node.reach(HAND_OVER)
+        end = node.consensus.released[0][1].end
+        node.server.process = None
+        lead = resumed(node)
+    async with node.running(lease=3):
+        node.executor.pursue(lead)
+        await node.until(lambda: len(node.consensus.released) == 2)
+        assert end is not None
+        assert node.consensus.released[1][1].end == end
+
+
+@virtual
 async def test_an_epoch_given_back_is_not_resumed(tmp_path: Path) -> None:
     async with asked(tmp_path) as inside:
         node = inside.node

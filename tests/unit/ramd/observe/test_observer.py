@@ -341,3 +341,18 @@ async def test_server_of_unknown_role_is_fenced_only_if_nothing_was_opened(
     standing = Standing(opened_epoch=opened, released_epoch=released)
     assert watched.now(standing).role is None
     assert watched.now(standing).fenced is fenced
+
+
+@virtual
+async def test_when_the_receiver_was_fed_last_grows_older_between_two_looks() -> None:
+    server = FakeServer(1, FakeNet()).as_cluster().now_running(primary=False)
+    async with Watched(server).running() as watched:
+        assert watched.now().fed_ms is None
+        server.fed_ns = clock_ns()
+        await elapse(1.05)
+        before = watched.now().fed_ms
+        assert before is not None
+        await elapse(0.5)
+        assert watched.now().fed_ms == before + 500
+        server.crash()
+        assert watched.now().fed_ms is None

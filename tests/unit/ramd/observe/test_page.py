@@ -104,6 +104,25 @@ async def test_a_page_without_a_position_leaves_the_one_that_was_asked_for(
 
 
 @virtual
+@pytest.mark.parametrize(
+    "full", [False, True], ids=["answers", "answers that it has no connection to spare"]
+)
+async def test_a_server_that_hangs_in_its_promotion_accepts_nothing(
+    monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    async with Paged(monkeypatch, primary=False, pulse=READS).running() as paged:
+        paged.says = ServerFacts(accepting=False, refused="timeout")
+        paged.fence.latest = WRITES
+        paged.observer.touch()
+        await elapse(0.1)
+        assert (paged.seen.role, paged.seen.accepting) == (ServerRole.PRIMARY, False)
+        paged.says = ServerFacts(accepting=True, role=None if full else ServerRole.PRIMARY)
+        paged.observer.touch()
+        await elapse(0.1)
+        assert (paged.seen.role, paged.seen.accepting) == (ServerRole.PRIMARY, True)
+
+
+@virtual
 async def test_promotion_is_seen_in_the_page_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Paged(monkeypatch, primary=False, pulse=READS).running() as paged:
         before = paged.seen

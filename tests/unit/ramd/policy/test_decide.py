@@ -154,11 +154,20 @@ def test_memory_never_forgets_an_epoch_that_was_served(seen: ClusterView) -> Non
 def test_serving_is_remembered_without_a_gap() -> None:
     first = remember(healthy())
     known = Memory(served_epoch=1, epoch=1, epoch_since_ns=NOW_NS)
-    assert first == replace(known, serving_since_ns=NOW_NS)
+    assert first == replace(known, serving_since_ns=NOW_NS, heard_since_ns=NOW_NS)
     later = remember(healthy(now_ns=NOW_NS + MS, memory=first))
     assert later == first
     gap = remember(healthy(now_ns=NOW_NS + 9000 * MS, memory=first))
     assert gap == known
+
+
+def test_a_holder_that_was_silent_is_heard_anew() -> None:
+    first = remember(healthy())
+    silent = remember(healthy(now_ns=NOW_NS + 2001 * MS, memory=first))
+    assert silent.heard_since_ns is None
+    again = remember(healthy(now_ns=NOW_NS + MS, memory=silent))
+    assert again.heard_since_ns == NOW_NS + MS
+    assert remember(healthy(memory=replace(again, epoch=0))).heard_since_ns == NOW_NS
 
 
 def test_a_new_epoch_begins_to_serve_anew() -> None:

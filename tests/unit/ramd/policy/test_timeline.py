@@ -7,8 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 
 from ramd.domain.decision import ClusterView, LeaseView, SealAttempt
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import Reign, StartMode
-from ramd.domain.observation import Attempt, Heard, ServerState
+from ramd.domain.observation import Attempt, Heard, Position, SealReport, ServerState
 from ramd.policy.timeline import Timeline, follow, granted
 from tests.unit.ramd.policy.views import LED, MS, NOW_NS, VIEWS, healthy, heard
 
@@ -67,6 +68,34 @@ def test_silence_began_with_the_last_word() -> None:
     heard_at = serving(1, NOW_NS, epoch=1)
     line = follow(opened(), beat(3000, heard=heard_at))
     assert line.closed_ns == NOW_NS
+
+
+def test_a_short_lease_ends_before_silence_counts_as_silence() -> None:
+    """Its coordinator seals while the lost primary still counts as heard."""
+    last_word = serving(1, NOW_NS, epoch=1)
+    out = LeaseView(may_move_at_ns=NOW_NS + 250 * MS)
+    line = follow(opened(), beat(200, heard=last_word, lease=out))
+    assert line.open_ns == NOW_NS + 200 * MS
+    line = follow(line, beat(250, heard=last_word, lease=out))
+    line = follow(line, beat(260, heard=last_word, lease=out, sealing=begun(250)))
+    line = granted(line, beat(300, heard=last_word, lease=out, sealing=begun(250)))
+    assert after_grant(line) == {
+        "detect": 260, "decide": 40, "grant": 10, "promote": 90, "total": 400,
+    }  # fmt: skip
+
+
+def test_a_coordinator_elected_under_a_seal_knows_of_it_from_those_who_report() -> None:
+    order = SealReport(
+        epoch=1, attempt=Attempt(term=4, number=1), position=Position(timeline=1, lsn=Lsn(1))
+    )
+    sealed = Heard(observation=replace(heard(2).observation, sealed=order), received_ns=NOW_NS)
+    line = follow(opened(), beat(100, heard=crashed(100)))
+    line = follow(line, beat(150, heard=crashed(100) | {2: sealed}))
+    assert after_grant(line) == {"detect": 50, "grant": 160, "promote": 90, "total": 300}
+    old = replace(order, epoch=0)
+    stale = Heard(observation=replace(heard(2).observation, sealed=old), received_ns=NOW_NS)
+    line = follow(opened(), beat(100, heard=crashed(100)))
+    assert not follow(line, beat(150, heard=crashed(100) | {2: stale})).sealed_ns
 
 
 def test_a_switchover_counts_from_the_fence() -> None:

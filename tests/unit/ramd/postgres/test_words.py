@@ -182,19 +182,22 @@ AT = Position(timeline=1, lsn=Lsn(16))
 
 
 def test_a_replica_follows_only_the_node_its_receiver_is_connected_to() -> None:
-    row = ("t", "0/10", None, "f", "1.5", "h", "5433", None)
+    row = ("t", "0/10", None, "f", "1.5", "h", "5433", None, "2000")
     same = Upstream(node_id=2, host="h", port=5433)
     other = Upstream(node_id=3, host="h", port=5434)
-    facts = read_facts(row, BIRTH, AT, same)
+    facts = read_facts(row, BIRTH, AT, same, asked_ns=9000)
     assert (facts.role, facts.upstream, facts.lag_seconds) == (ServerRole.REPLICA, 2, 1.5)
-    assert read_facts(row, BIRTH, AT, other).upstream is None
+    assert facts.fed_ns == 7000
+    elsewhere = read_facts(row, BIRTH, AT, other, asked_ns=9000)
+    assert (elsewhere.upstream, elsewhere.fed_ns) == (None, None)
     assert read_facts(row, BIRTH, AT, None).upstream is None
-    idle = ("t", "0/10", None, "t", "1.5", None, None, None)
+    idle = ("t", "0/10", None, "t", "1.5", None, None, None, None)
     assert read_facts(idle, BIRTH, AT, same).lag_seconds is None
+    assert read_facts((*row[:8], None), BIRTH, AT, same).fed_ns is None, "not shown to everybody"
 
 
 def test_a_primary_names_who_streams_from_it() -> None:
-    row = ("f", "0/10", "000000010000000000000001", None, None, None, None, "3 2")
+    row = ("f", "0/10", "000000010000000000000001", None, None, None, None, "3 2", None)
     facts = read_facts(row, BIRTH, AT, None)
     assert (facts.role, facts.streaming_replicas) == (ServerRole.PRIMARY, (2, 3))
     assert (facts.replayed_lsn, facts.lag_seconds) == (None, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from ramd.coordinator import PAUSE_NS, Coordinator
 from ramd.domain.consensus import GroupStatus
 from ramd.domain.decision import LeaseView
@@ -40,6 +42,7 @@ class Group(FakeConsensus):
         self.granted: list[tuple[int, int]] = []
         self.transferred: list[int] = []
         self.refuse_grants = False
+        self.in_flight = False
 
     def status(self) -> GroupStatus:
         return replace(
@@ -48,6 +51,7 @@ class Group(FakeConsensus):
             is_coordinator=self.coordinating,
             ready=self.ready,
             term=self.term,
+            in_flight=self.in_flight,
         )
 
     def lease_view(self) -> LeaseView:
@@ -194,9 +198,9 @@ def test_only_a_follow_unseals() -> None:
     assert desk.group.sealed == 0
 
 
-def test_a_refused_grant_is_decided_again() -> None:
+def about_to_grant(copy: str = "") -> Desk:
+    """Node 1 is gone, 2 and 3 are sealed and hold the same: the next beat grants."""
     desk = Desk()
-    desk.group.refuse_grants = True
     desk.all_well()
     desk.group.view = LeaseView(may_move_at_ns=desk.now_ns, released=True)
     desk.hear(1, state=ServerState.CRASHED, role=None, accepting=False)
@@ -205,12 +209,52 @@ def test_a_refused_grant_is_decided_again() -> None:
     assert directive is not None
     for node in (2, 3):
         position = Position(timeline=1, lsn=1500)  # type: ignore[arg-type]
-        desk.hear(node, sealed=SealReport(epoch=1, attempt=directive.attempt, position=position))
-    desk.beat(10)
+        report = SealReport(epoch=1, attempt=directive.attempt, position=position, copy=copy)
+        desk.hear(node, sealed=report)
+    return desk
+
+
+def test_a_refused_grant_is_decided_again_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = about_to_grant()
+    desk.group.refuse_grants = True
+    for _ in range(3):
+        desk.beat(10)
     assert desk.group.granted == []
+    assert told(caplog) == ["lease running"]
     desk.group.refuse_grants = False
     desk.beat(10)
     assert desk.group.granted == [(2, 2)]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Why grants were refused, as logged."""
+    refused = (r for r in caplog.records if getattr(r, "event", "") == "grant_refused")
+    return [str(getattr(record, "reason", "")) for record in refused]
+
+
+def test_a_grant_waits_for_entries_that_stand_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    """One of them may take the winner out, or change the set that the grant was decided under: the
+    group's lease would move, and the state would refuse the grant (each for good)."""
+    desk = about_to_grant()
+    desk.group.in_flight = True
+    desk.beat(10)
+    assert desk.group.granted == []
+    assert told(caplog) == []
+    desk.group.in_flight = False
+    desk.beat(10)
+    assert desk.group.granted == [(2, 2)]
+
+
+def test_a_grant_that_the_state_would_refuse_is_never_appended(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = about_to_grant()
+    monkeypatch.setattr("ramd.coordinator.grant_obstacle", lambda *_: "node 2 is not a member")
+    desk.beat(10)
+    assert desk.group.granted == []
+    assert told(caplog) == ["node 2 is not a member"]
 
 
 def test_after_its_own_pause_it_hears_before_it_judges() -> None:
@@ -222,6 +266,58 @@ def test_after_its_own_pause_it_hears_before_it_judges() -> None:
     assert desk.group.sealed == 0, "everybody looked silent only because we stood still"
     assert wake_ns is not None
     assert wake_ns > desk.now_ns
+
+
+def test_what_fell_into_its_own_pause_is_nobodys_silence() -> None:
+    desk = Desk()
+    desk.all_well()
+    desk.beat()
+    desk.group.view = LeaseView(may_move_at_ns=desk.now_ns)
+    desk.beat(after_ms=5_000)
+    for _ in range(9):
+        desk.beat(after_ms=100)
+        assert desk.group.sealed == 0, "woken, it has not heard the primary for long enough"
+    desk.beat(after_ms=100)
+    assert desk.group.sealed == 1, "two beats without a word are silence"
+
+
+def test_a_primary_heard_after_a_pause_has_a_lease_to_renew() -> None:
+    desk = Desk()
+    desk.all_well()
+    desk.beat()
+    desk.group.view = LeaseView(may_move_at_ns=desk.now_ns)
+    desk.beat(after_ms=5_000)
+    for _ in range(6):
+        desk.all_well()
+        desk.beat()
+        assert desk.group.sealed == 0
+    desk.all_well()
+    desk.beat()
+    assert desk.group.sealed == 1
+
+
+def test_positions_are_waited_for_anew_after_its_own_pause() -> None:
+    desk = Desk()
+    desk.all_well()
+    desk.beat()
+    desk.group.view = LeaseView(may_move_at_ns=desk.now_ns, released=True)
+    desk.hear(1, state=ServerState.CRASHED, role=None, accepting=False)
+    desk.beat(10)
+    directive = desk.coordinator.directive
+    assert directive is not None
+
+    def report(node: int, lsn: int) -> None:
+        position = Position(timeline=1, lsn=lsn)  # type: ignore[arg-type]
+        sealed = SealReport(epoch=1, attempt=directive.attempt, position=position)
+        desk.hear(node, sealed=sealed, position=position, upstream=None)
+
+    desk.beat(after_ms=4_000)
+    report(3, 1400)
+    desk.beat(10)
+    assert desk.group.granted == [], "node 2 reported while we stood still: that is on its way"
+    report(2, 1500)
+    desk.beat(10)
+    assert desk.group.granted == [(2, 2)]
 
 
 def test_a_new_term_starts_from_nothing() -> None:

@@ -11,6 +11,8 @@ import pytest
 from pgraft.core.types import (
     Config,
     CoreEvent,
+    Entry,
+    EntryKind,
     EventKind,
     Grant,
     Index,
@@ -27,14 +29,14 @@ from pgraft.node import NodeStatus
 from pgraft.node.counts import ElectionNote, LoopLag
 from ramd.config.tls import TlsPaths
 from ramd.domain.errors import ConfigError
-from ramd.domain.model import ClusterState
+from ramd.domain.model import ClusterState, DecisionRecord, Reign, StartMode
 from ramd.domain.raft import DiskFacts, RaftFacts
 from ramd.link.certificates import PeerTls
 from ramd.link.facts import Facts
 from ramd.link.other_groups import TOLD_MAX, OtherGroups
 from ramd.link.removal import RemovalWatch
 from ramd.link.state_copy import StateCopy
-from ramd.state.commands import UndecodableError
+from ramd.state.commands import GrantPayload, UndecodableError, encode_grant_payload
 from ramd.state.wire import encode_state
 
 ONE, TWO, THREE, FOUR = (NodeId(n) for n in (1, 2, 3, 4))
@@ -161,6 +163,20 @@ def test_a_state_survives_its_snapshot_and_the_longest_lease_with_it() -> None:
     assert blank.state == ClusterState()
     with pytest.raises(UndecodableError):
         blank.restore(Snapshot(index=Index(1), term=Term(1), config=taken.config, data=b"x"))
+
+
+def test_a_grant_that_the_state_refuses_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    copy = StateCopy(ignored)
+    reign = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.OPEN)
+    record = DecisionRecord(epoch=1, rule="r", action="GrantTo", reason="why")
+    payload = encode_grant_payload(GrantPayload(reign=reign, record=record))
+    grant = Grant(holder=ONE, epoch=1, ttl_ns=1, payload=payload)
+    copy.apply(Entry(index=Index(1), term=Term(1), kind=EntryKind.GRANT, grant=grant))
+    assert copy.state.epoch == 0
+    ignored_entries = [r for r in caplog.records if getattr(r, "event", "") == "entry_ignored"]
+    assert [getattr(r, "why", "") for r in ignored_entries] == [
+        "the grant of epoch 1 is refused: node 1 is not a member"
+    ]
 
 
 # --- certificates ----------------------------------------------------------------------------

@@ -37,10 +37,15 @@ class Group(FakeConsensus):
     def __init__(self) -> None:
         super().__init__(ME, cluster(reign(1, 1), system_id="7"))
         self.sent: list[tuple[int, Beat]] = []
+        self.reported: list[int] = []
+        self.coordinator = ME
         self.handlers: dict[str, Callable[[int, bytes], None]] = {}
 
     def status(self) -> GroupStatus:
-        return replace(super().status(), coordinator=ME, is_coordinator=True, ready=True)
+        mine = self.coordinator == ME
+        return replace(
+            super().status(), coordinator=self.coordinator, is_coordinator=mine, ready=mine
+        )
 
     def lease_view(self) -> LeaseView:
         return LeaseView(may_move_at_ns=START + 60_000 * MS)
@@ -49,6 +54,9 @@ class Group(FakeConsensus):
         """Nothing is sealed here."""
 
     def cast(self, node_id: int, method: str, payload: bytes) -> None:
+        if method == "observe":
+            self.reported.append(node_id)
+            return
         assert method == "beat"
         self.sent.append((node_id, decode_beat(payload)))
 
@@ -161,3 +169,13 @@ async def test_before_there_is_anything_to_order_everybody_is_shown_who_was_hear
     assert told[0][1].directive is None
     assert [o.node_id for o in told[0][1].observations] == [1, ME]
     assert [heard.observation.node_id for heard in here.loop.board] == [1, ME]
+
+
+async def test_a_new_coordinator_is_told_at_once(tmp_path: Path) -> None:
+    """It calls nobody silent before it had time to hear, and that should not be needed in full."""
+    here = Coordinating(tmp_path)
+    for coordinator, after_ms, told in ((1, 500, [1]), (1, 20, []), (2, 20, [2]), (2, 500, [2])):
+        here.group.coordinator = coordinator
+        here.group.reported.clear()
+        here.beat(after_ms)
+        assert here.group.reported == told

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramd.domain.errors import Refused
+from ramd.schema.explain import MoveRequest
 from ramd.schema.requests import (
     CreateRequest,
     DestroyRequest,
@@ -85,6 +86,11 @@ def test_a_misspelt_field_is_told_the_right_one() -> None:
     assert refused(FailoverRequest, {"zzz": 3}).hint == "known fields: target_node, accept_loss"
 
 
+def test_a_refused_body_is_told_what_the_fields_are() -> None:
+    assert refused(MoveRequest, {}).hint == "known fields: node_id"
+    assert refused(FailoverRequest, []).hint == "an object with any of: target_node, accept_loss"
+
+
 @pytest.mark.parametrize("body", [b"[]", b"3", b"null", b'"x"', b"{", b"\xff\xfe", b"{'a': 1}"])
 def test_what_is_no_object_is_a_bad_request(body: bytes) -> None:
     assert refused(CreateRequest, body).code == "bad_request"
@@ -106,6 +112,8 @@ def test_failover_takes_an_id_or_a_name(target: int | str) -> None:
 def test_failover_refuses_other_targets(target: object) -> None:
     error = refused(FailoverRequest, {"target_node": target})
     assert (error.code, error.field) == ("invalid_field", "target_node")
+    number = isinstance(target, int) and not isinstance(target, bool)
+    assert ("must be at" if number else "an id from 1 to 9, or a name") in error.message
 
 
 def test_removing_data_needs_the_name_of_the_cluster() -> None:

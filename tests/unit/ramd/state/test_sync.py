@@ -24,7 +24,13 @@ from ramd.domain.sync import (
     SyncRecord,
     SyncSet,
 )
-from ramd.state.apply import apply_explained, apply_grant_explained, refusal
+from ramd.state.apply import (
+    apply_explained,
+    apply_grant_explained,
+    grant_obstacle,
+    grant_refusal,
+    refusal,
+)
 from ramd.state.commands import ChangeSettings, DescribeMember, GrantPayload
 from ramd.state.sync import RULES_MAX, ChangeSync, RelaxSync, SettleSync
 
@@ -219,8 +225,26 @@ def test_a_grant_without_a_set_leaves_the_record_as_it_is() -> None:
     assert granted(led(), grant(None)) == led().sync
 
 
+def test_the_copy_of_a_primary_whose_commits_wait_must_have_a_name() -> None:
+    """Else any directory in its place would pass for it later. What stands in the log already is
+    taken all the same: the group's lease has moved with it."""
+    nameless = GrantPayload(
+        reign=grant(NEW).reign,
+        record=WHY,
+        sync=SyncGrant(target=any_of(1, 3), primary_copy=""),
+    )
+    why = grant_obstacle(led(), 2, 2, nameless)
+    assert why == "the new primary's own copy has no name"
+    assert not apply_grant_explained(led(), 2, 2, nameless, 1).refusal
+    assert not grant_obstacle(led(), 2, 2, grant(any_of(1, 3)))
+    alone = replace(nameless, sync=SyncGrant(target=NO_SET, primary_copy=""))
+    assert not grant_obstacle(led(), 2, 2, alone)
+    assert not grant_obstacle(led(), 2, 2, grant(None))
+
+
 def test_a_grant_of_a_set_that_holds_its_own_primary_is_refused() -> None:
     payload = grant(any_of(1, 2))
+    assert grant_obstacle(led(), 2, 2, payload) == grant_refusal(led(), 2, 2, payload) != ""
     applied = apply_grant_explained(led(), 2, 2, payload, 1)
     assert applied.refusal == "node 2 is the primary: its own copy is never counted"
 
