@@ -145,8 +145,7 @@ CASES = (
     Case(story=lives.host_gone, without=without.nothing, plan={"settings": ASYNC}),
     Case(
         story=people.late_report,
-        without=without.attempts,
-        breaks="S4",
+        without=without.nothing,
         plan={**FIVE, "nofailover": (2,), "timing": Timing(lease_ttl_ns=800_000_000)},
     ),
     Case(
@@ -161,18 +160,8 @@ CASES = (
         breaks="S4",
         plan={"settings": SYNC},
     ),
-    Case(
-        story=people.suspended,
-        without=without.waiting,
-        breaks="S2",
-        plan={"settings": SYNC},
-    ),
-    Case(
-        story=people.coordinator_paused,
-        without=without.hearing_first,
-        breaks="a needless failover",
-        plan={"settings": ASYNC},
-    ),
+    Case(story=people.suspended, without=without.nothing, plan={"settings": SYNC}),
+    Case(story=people.coordinator_paused, without=without.nothing, plan={"settings": ASYNC}),
     Case(
         story=people.member_removed,
         without=without.kept_until_it_counts_no_more,

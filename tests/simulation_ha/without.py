@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ramd import coordinator
 from ramd.domain.decision import GiveUp
 from ramd.domain.model import ClusterState
 from ramd.execute import following, leading, leaving, yielding
@@ -24,7 +23,6 @@ from ramd.state import apply as state_apply
 from ramd.state import sync
 from ramd.state.member_commands import DropMember
 from ramd.state.sync import ChangeSync
-from tests.support.ha_process import Postmaster
 from tests.support.ha_world import World
 
 Without = Callable[[pytest.MonkeyPatch, World], None]
@@ -188,11 +186,6 @@ def checked_sets(patch: pytest.MonkeyPatch, _world: World) -> None:
     patch.setattr(sync, "set_refusal", lambda *_, **__: "")
 
 
-def attempts(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """H2: a sealed position counts, whichever attempt it was reported under."""
-    patch.setattr(candidates, "_sealed", lambda view, seen: seen.sealed if seen else None)
-
-
 def raised_commits(_patch: pytest.MonkeyPatch, world: World) -> None:
     """H4: a session may ask not to wait for replicas."""
     world.raises_weak = False
@@ -201,17 +194,6 @@ def raised_commits(_patch: pytest.MonkeyPatch, world: World) -> None:
 def checked_waits(_patch: pytest.MonkeyPatch, world: World) -> None:
     """H4: a commit whose wait was cancelled is confirmed with a warning."""
     world.checks_waits = False
-
-
-def waiting(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """H5: commits wait for nobody."""
-    patch.setattr(Postmaster, "defined", False)
-
-
-def hearing_first(patch: pytest.MonkeyPatch, _world: World) -> None:
-    """M6: after its own pause a coordinator judges at once, and nobody is given time to renew."""
-    time_to_renew(patch, _world)
-    patch.setattr(coordinator, "PAUSE_NS", 1 << 62)
 
 
 def kept_until_it_counts_no_more(patch: pytest.MonkeyPatch, _world: World) -> None:

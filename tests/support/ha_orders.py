@@ -43,7 +43,8 @@ class Orders(Striker):
         world, state = self.world, self.world.state()
         blank = [n for n in range(1, world.plan.size + 2) if state.member(n) is None]
         known = {invitation.member.node_id for invitation in state.invitations}
-        if state.reign is None or not blank or known or state.departures:
+        # While all is well: what is known here of the members is the newest then.
+        if world.settled() or not blank or known or state.departures or state.reign is None:
             return False
         others = [m.node_id for m in state.members if m.node_id != state.reign.node_id]
         replace = others and self.whole() > 2 and self.rng.random() < 0.3

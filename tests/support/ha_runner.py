@@ -45,6 +45,12 @@ def transitions_reached(tally: Counter[str]) -> dict[str, int]:
     }
 
 
+def everything() -> list[str]:
+    """Every rule and transition by the name under which runs count it."""
+    rules = [f"rule {rule.name}" for rule in RULES]
+    return rules + [f"transition {at} {goal.__name__}" for at, goal in TRANSITIONS]
+
+
 def timed(seed: int, storm_s: float | None) -> tuple[Outcome, float]:
     """One seed, and the processor time that it took."""
     begun_s = time.process_time()
