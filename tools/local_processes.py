@@ -104,9 +104,11 @@ class Processes:
         return {*daemon, *self.server_pids(node), *helpers}
 
     def kill_node(self, node: int) -> None:
-        """SIGKILL of everything of a node at once: the host is gone."""
-        for pid in self.node_pids(node):
+        """SIGKILL of everything of a node at once: the host is gone when this returns."""
+        pids = self.node_pids(node)
+        for pid in pids:
             send(pid, signal.SIGKILL)
+        wait_until(f"node {node} is dead", lambda: not any(map(alive, pids)), 10)
         self._reap(node)
 
     def stop_daemon(self, node: int, deadline_s: float = 30) -> None:

@@ -84,7 +84,7 @@ def keep_logs(run: Run) -> Path:
         target = into / path.name
         try:
             if path.is_dir():
-                ignore = shutil.ignore_patterns("divergent")
+                ignore = shutil.ignore_patterns("divergent", "run")
                 shutil.copytree(path, target, ignore=ignore, dirs_exist_ok=True)
             else:
                 shutil.copy(path, target)

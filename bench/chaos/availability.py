@@ -5,7 +5,6 @@ Start reading at `outages`.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ class Begun:
     at_s: float
     kind: Kind
     role: Role
+    number: int = 0
+    """Of the step of the plan."""
 
     @property
     def name(self) -> str:
@@ -58,15 +59,17 @@ def outages(times_s: Sequence[float], from_s: float, until_s: float) -> list[Gap
     return [Gap(from_s=a, until_s=b) for a, b in gaps if b - a >= OUTAGE_S]
 
 
-def by_fault(gaps: Sequence[Gap], faults: Sequence[Begun]) -> dict[str, list[float]]:
-    """Seconds of each gap under the fault that came last before it began; "" before any.
+def before(gap: Gap, faults: Sequence[Begun]) -> Begun | None:
+    """The fault that came last before a gap began. One that follows while it is open changes
+    nothing: who began it is counted."""
+    begun = [fault for fault in faults if fault.at_s <= gap.from_s + SLACK_S]
+    return max(begun, key=lambda fault: fault.at_s, default=None)
 
-    A fault that follows while a gap is open changes nothing: who began it is counted.
-    """
-    ordered = sorted(faults, key=lambda fault: fault.at_s)
-    begun = [fault.at_s for fault in ordered]
+
+def by_fault(gaps: Sequence[Gap], faults: Sequence[Begun]) -> dict[str, list[float]]:
+    """Seconds of each gap by the name of the fault `before` it; "" before any."""
     found: dict[str, list[float]] = {}
     for gap in gaps:
-        place = bisect.bisect_right(begun, gap.from_s + SLACK_S)
-        found.setdefault(ordered[place - 1].name if place else "", []).append(gap.seconds)
+        fault = before(gap, faults)
+        found.setdefault(fault.name if fault else "", []).append(gap.seconds)
     return found

@@ -20,7 +20,7 @@ from bench.chaos.plan import Kind, Role, Step
 from bench.chaos.switchovers import Switchovers
 from tools.freezing import Frozen
 from tools.local_cluster import ClusterError, LocalCluster
-from tools.local_processes import send
+from tools.local_processes import alive, belongs_to, send
 
 AGAIN_S: Final = 0.5
 UNDO_S: Final = 60.0
@@ -118,36 +118,38 @@ class Harm:
         return f"node {victims[0]}"
 
     def _kill_nodes(self, step: Step, victims: list[int]) -> str:
+        said = self._start_later(step, dict.fromkeys(victims))  # first: it must come back anyhow
         for node in victims:
             self._cluster.kill_node(node)
-        return self._start_later(step, victims)
+        return said
 
     def _signal_daemons(self, step: Step, victims: list[int]) -> str:
         how = signal.SIGTERM if step.kind is Kind.DAEMON_STOPPED else signal.SIGKILL
-        hit = []
+        hit: dict[int, int | None] = {}
         for node in victims:
             pid = self._cluster.processes.daemon_pid(node)
             if pid is not None:
                 send(pid, how)
-                hit.append(node)
+                hit[node] = pid
         return self._start_later(step, hit) if hit else "nothing: no daemon runs"
 
-    def _start_later(self, step: Step, nodes: list[int]) -> str:
+    def _start_later(self, step: Step, ended: dict[int, int | None]) -> str:
+        """By node: the daemon that was told to end, if it may take a while."""
         holds = (step.hold_s, step.second_hold_s or step.hold_s)
         said = []
-        for place, node in enumerate(nodes):
+        for place, (node, old) in enumerate(ended.items()):
             hold_s = holds[min(place, 1)]
-            old = self._cluster.processes.daemon_pid(node)
             self._later(hold_s, node, self._starter(node, old), starts=True)
             said.append(f"node {node} for {hold_s:g} s")
         return ", ".join(said)
 
     def _starter(self, node: int, old: int | None) -> Callable[[], bool]:
-        """Starts the daemon, once the one that was told to end has ended."""
-        processes = self._cluster.processes
+        """Starts the daemon, once the one that was told to end has ended: that takes longer than
+        its pid file is there."""
+        processes, root = self._cluster.processes, self._cluster.root
 
         def start() -> bool:
-            if old is not None and processes.daemon_pid(node) == old:
+            if old is not None and alive(old) and belongs_to(old, root):
                 return False
             if not processes.daemon_lives(node):
                 self._cluster.spawn(node)

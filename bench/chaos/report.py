@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.chaos.availability import Begun, Gap, available, by_fault, outages
+from bench.chaos.availability import Begun, Gap, available, before, by_fault, outages
 from bench.chaos.history import History
 from bench.chaos.verdict import Violation, late
 from bench.figures import Series, load_average, machine, table
+
+LONGEST_SHOWN = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +104,7 @@ acknowledged: {told["acknowledged"]} ({works}), pgbench {told["pgbench"]};
 without an answer {told["unknown"]}, refused {told["refused"]}, read late {told["late"]}
 availability: {told["availability"]:.2%} of tenths of a second with an acknowledgement
 outages: {_span(_lengths(storm, history))}
+longest: {_longest(storm, history)}
 healthy again after the last undoing: {_span(storm.heals_s)}
 epochs: {told["epochs"]}, timelines: {told["timelines"]}
 switchovers: {_counts(around.switchovers)}
@@ -138,6 +141,17 @@ def _fault_table(storm: Storm, history: History) -> str:
             cells = [f"{v:.2f}" for v in (series.median, series.p90, series.highest)]
         rows.append([name or "before any", str(done[name]), str(len(found)), *cells])
     return table(heads, rows)
+
+
+def _longest(storm: Storm, history: History) -> str:
+    """With the steps they began after, to be looked up in the run's log."""
+    gaps = sorted(_gaps(storm, history), key=lambda gap: -gap.seconds)[:LONGEST_SHOWN]
+    told = []
+    for gap in gaps:
+        fault = before(gap, storm.faults)
+        after = f" after {fault.number} ({fault.name})" if fault else ""
+        told.append(f"{gap.seconds:.1f} s{after}")
+    return ", ".join(told) or "none"
 
 
 def _gaps(storm: Storm, history: History) -> list[Gap]:

@@ -30,6 +30,7 @@ from bench.chaos.plan import Step, Terms, draw
 from bench.chaos.report import Findings
 from bench.chaos.verdict import gather, judge, judge_answers
 from bench.chaos.witnesses import Witnesses
+from bench.outside import complete
 from ramd.postgres.account import owner_account
 from ramd.postgres.binaries import find_postgres
 from tools.local_cluster import ClusterError, LocalCluster, Ports, wait_until
@@ -167,7 +168,7 @@ class Run:
             self._pass(min(step.pause_s, until_s - time.monotonic()))
 
     def _step(self, step: Step) -> None:
-        begun = Begun(at_s=time.monotonic(), kind=step.kind, role=step.role)
+        begun = Begun(at_s=time.monotonic(), kind=step.kind, role=step.role, number=step.number)
         said = self.harm.do(step)
         if said.startswith("nothing"):
             self.findings.storm.nothing += 1
@@ -186,7 +187,8 @@ class Run:
             self._pass(POLL_S)
             status = self.cluster.status()
             healthy = status is not None and status["cluster_status"] == "healthy"
-            if healthy and self.clients.flows_since(begun_s):
+            # The daemons' picture may be a second old; the servers know.
+            if healthy and self.clients.flows_since(begun_s) and complete(self.dsns):
                 self.findings.storm.heals_s.append(time.monotonic() - begun_s)
                 return
             if time.monotonic() - begun_s > self.options.heal_s:

@@ -1,8 +1,10 @@
-"""`ramctrl nodes add | remove | promote-voter`: members come and go. `nodes` has the tree."""
+"""`ramctrl nodes add | remove | promote-voter | reinit`: members come, go, or begin anew. The tree
+is in `nodes`."""
 
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -160,3 +162,38 @@ def voter_page(data: Mapping[str, Any]) -> Page:
     """`nodes promote-voter`."""
     voters = ", ".join(str(node) for node in data.get("voters") or ())
     return Page(verdict=("done", f"node {data.get('node_id')} votes"), facts=(("voters", voters),))
+
+
+def reinit(
+    ctx: typer.Context,
+    node: Annotated[
+        str | None, typer.Argument(help="Id, name, or 'replica1', 'replica2' …")
+    ] = None,
+    node_option: Annotated[
+        str | None, typer.Option("--node", "-n", help="The same as an option.")
+    ] = None,
+) -> None:
+    """Keep a replica's data directory aside, and clone the primary. Refused for the primary."""
+    selector = node or node_option
+    if not selector:
+        raise typer.BadParameter("which node? an id, a name or 'replica1'")
+    here = context_of(ctx)
+    path = f"/nodes/{urllib.parse.quote(selector, safe='')}/reinit"
+    with output.waiting(here.settings, f"making node {selector} anew"):
+        envelope = here.client.post(path, {})
+    output.show(here.settings, envelope, reinit_page)
+
+
+def reinit_page(data: Mapping[str, Any]) -> Page:
+    """`nodes reinit`."""
+    number = data.get("node_reinitialized")
+    who = f"node {number} ({data.get('name')})"
+    if data.get("done"):
+        return Page(
+            verdict=("done", f"{who} streams with a new copy"),
+            notes=("the old data directory is kept beside it, as <directory>.aside-<time>",),
+        )
+    return Page(
+        verdict=("rejoining", f"{who} is being made anew: {data.get('activity') or 'no word yet'}"),
+        notes=(f"it goes on by itself; look: ramctrl nodes show {number}",),
+    )

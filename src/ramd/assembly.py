@@ -142,6 +142,12 @@ async def _enter(
             observer.touch()
             wake.set()
 
+        synced = asyncio.Event()
+
+        def proven() -> None:
+            synced.set()
+            wake.set()
+
         syncing = Syncing(
             me=around.config.node_id,
             server=server,
@@ -149,10 +155,12 @@ async def _enter(
             store=store,
             clock=around.clock,
             unix_ms=around.unix_ms,
-            changed=wake.set,
+            changed=proven,
         )
         ports = replace(
-            _ports(around, server, store, membership, changed), unsynced=syncing.obstacle
+            _ports(around, server, store, membership, changed),
+            unsynced=syncing.obstacle,
+            synced=synced,
         )
         organs = _organs(around, ports, (server, membership, observer, syncing), wake, calls)
         await organs.executor.startup()

@@ -23,6 +23,8 @@ from ramd.domain.service import (
     DestroyResult,
     FailoverRequest,
     FailoverResult,
+    ReinitRequest,
+    ReinitResult,
     RemoveNodeRequest,
     RemoveNodeResult,
     Snapshot,
@@ -110,6 +112,16 @@ class FakeService:
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         await self._serve(request)
         return AddVoterResult(node_id=request.node_id, voters=(1, 2, 3))
+
+    async def reinit(self, request: ReinitRequest, *, timeout_s: float) -> ReinitResult:
+        await self._serve(request)
+        done = self.story.state.reinit(request.node_id) is None
+        return ReinitResult(
+            node_id=request.node_id,
+            name=f"node{request.node_id}",
+            done=done,
+            activity="" if done else "cloning from node 1",
+        )
 
     async def recover_quorum(self, request: RecoverRequest, *, timeout_s: float) -> RecoverResult:
         await self._serve(request)

@@ -57,6 +57,7 @@ def test_every_field_is_named(api: Api) -> None:
     answers += [api.post("/cluster/add-node").data]
     answers += [api.post("/cluster/remove-node", {"node_id": 3}).data]
     answers += [api.post("/cluster/add-voter", {"node_id": 3}).data]
+    answers += [api.post("/nodes/3/reinit").data]
     named = set(re.findall(r"`([a-z_]+)`", REST))
     assert {name for answer in answers for name in answer} <= named
 

@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 
 from ramd.domain.decision import Voting
+from ramd.domain.model import Reinit
 from ramd.domain.service import (
     AddNodeRequest,
     AddNodeResult,
     AddVoterRequest,
     AddVoterResult,
+    ReinitRequest,
+    ReinitResult,
     RemoveNodeRequest,
     RemoveNodeResult,
     Snapshot,
 )
-from ramd.members import orders
+from ramd.members import anew, orders
 from ramd.state.apply import apply
 from ramd.state.member_commands import AdmitMember
 from tests.api.harness import Api, FakeService, serving
@@ -144,6 +147,47 @@ def test_who_is_meant_must_be_clear(
     assert api.service.asked == []
 
 
+@pytest.mark.parametrize(("node", "node_id"), [("3", 3), ("node2", 2), ("replica2", 3)])
+def test_reinit(api: Api, node: str, node_id: int) -> None:
+    answer = api.post(f"/nodes/{node}/reinit")
+    assert answer.body["message"] == f"node {node_id} holds a new copy"
+    assert answer.data == {
+        "node_reinitialized": node_id,
+        "name": f"node{node_id}",
+        "done": True,
+        "activity": "",
+    }
+    (asked,) = api.service.asked
+    assert isinstance(asked, ReinitRequest)
+    assert asked.node_id == node_id
+
+
+def test_a_reinit_that_goes_on_is_shown(api: Api) -> None:
+    order = Reinit(node_id=3, copy="3a")
+    api.service.story = replace(
+        api.service.story, state=replace(api.service.story.state, reinits=(order,))
+    )
+    answer = api.post("/nodes/3/reinit")
+    assert answer.body["message"] == "node 3 is being made anew"
+    assert (answer.data["done"], answer.data["activity"]) == (False, "cloning from node 1")
+    assert api.get("/nodes/3").data["reinit"] is True
+    assert api.get("/nodes/2").data["reinit"] is False
+    ran = ramctrl("nodes", "reinit", "3", "--port", str(api.port))
+    assert (
+        ran.out.splitlines()[0]
+        == "rejoining: node 3 (node3) is being made anew: cloning from node 1"
+    )
+    assert "ramctrl nodes show 3" in ran.out
+
+
+def test_reinit_of_nobody(api: Api) -> None:
+    answer = api.post("/nodes/nobody/reinit")
+    assert (answer.status, answer.body["details"]["field"]) == (404, "node_id")
+    assert api.post("/nodes/3/reinit", {"force": True}).status == 400
+    assert api.service.asked == []
+    assert ramctrl("nodes", "reinit", "--port", str(api.port)).code == 2
+
+
 # --- over the real orders ----------------------------------------------------------------------
 
 
@@ -181,6 +225,9 @@ class RealOrders(FakeService):
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         return await orders.add_voter(self.office.desk, request, timeout_s=timeout_s)
 
+    async def reinit(self, request: ReinitRequest, *, timeout_s: float) -> ReinitResult:
+        return await anew.reinit(self.office.desk, request, timeout_s=timeout_s)
+
 
 @pytest.fixture(scope="module")
 def real_api() -> Iterator[Api]:
@@ -206,6 +253,7 @@ def real(real_api: Api, tmp_path: Path) -> tuple[Api, Office]:
         (ADD, {"replace": 1}, "node 1 is the primary"),
         (REMOVE, {"node_id": 1}, "node 1 is the primary: switch over to another node first"),
         (VOTE, {"node_id": 2}, "node 2 votes already"),
+        ("/nodes/primary/reinit", {}, "node 1 is the primary: switch over to another node first"),
     ],
 )
 def test_bad_orders_are_refused_by_name(
@@ -258,6 +306,14 @@ def test_who_was_invited_can_be_taken_back_by_id_or_name(real: tuple[Api, Office
 
 
 # --- ramctrl -----------------------------------------------------------------------------------
+
+
+def test_ramctrl_makes_a_replica_anew(api: Api) -> None:
+    ran = ramctrl("nodes", "reinit", "--node", "replica1", "--port", str(api.port))
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[0] == "done: node 2 (node2) streams with a new copy"
+    assert ".aside-" in ran.out
+
 
 CONF_NOTE = (
     "Its ramd.conf (choose postgresql_data_dir; the secret file is a copy, mode 0600; the token"

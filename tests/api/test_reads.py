@@ -204,6 +204,7 @@ def test_node(api: Api) -> None:
         "upstream_node_id": 1,
         "vote": None,
         "leaving": False,
+        "reinit": False,
         "fence": "extension",
         "fenced": True,
     }
@@ -254,6 +255,7 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
         ("POST", "/api/v1/cluster/add-node"),
         ("POST", "/api/v1/cluster/remove-node"),
         ("POST", "/api/v1/cluster/add-voter"),
+        ("POST", "/api/v1/nodes/{node_id}/reinit"),
         ("GET", "/api/v1/quorum/status"),
         ("POST", "/api/v1/quorum/recover"),
     }

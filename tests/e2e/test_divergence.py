@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cluster_stories import (
-    HEAL_S,
     NODES,
     ask,
+    commits_wait_for_nobody,
     epoch_of,
     event,
+    event_lines,
+    nothing_leaves,
     one_lineage,
     primary_of,
     same_everywhere,
@@ -22,40 +20,7 @@ from tests.support.cluster_stories import (
     wait_server_back,
     write,
 )
-from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
-from tools.local_processes import send
-
-
-@contextmanager
-def nothing_leaves(cluster: LocalCluster, node: int) -> Iterator[None]:
-    """The walsenders of a node are stopped inside: what is committed there stays there."""
-    senders = ask(
-        cluster, node, "SELECT pid FROM pg_stat_replication WHERE application_name ~ '^ramd_node_'"
-    )
-    assert len(senders) == 2
-    for (pid,) in senders:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for (pid,) in senders:
-            send(pid, signal.SIGCONT)
-
-
-def commits_wait_for_nobody(cluster: LocalCluster) -> None:
-    """Else nothing that only the primary has would ever be acknowledged."""
-    primary = primary_of(cluster)
-    answer = cluster.api(primary, "POST", "/replication/sync", {"mode": "off"}, timeout_s=30)
-    assert answer[0] == 200, answer
-
-    def settled() -> bool:
-        found = cluster.status()
-        if found is None or found["sync"]["synchronous"] or found["sync"]["changing_to"]:
-            return False
-        return ask(cluster, primary, "SHOW synchronous_standby_names") == [("",)]
-
-    wait_for(settled, HEAL_S, "commits wait for nobody")
 
 
 def test_a_diverged_primary_is_rewound_and_its_wal_kept(cluster: LocalCluster) -> None:
@@ -73,6 +38,7 @@ def test_a_diverged_primary_is_rewound_and_its_wal_kept(cluster: LocalCluster) -
     shown = same_everywhere(cluster, shared | after)
     assert not shown & set(range(1001, 1101)), "asynchronous: nobody else had them"
     one_lineage(cluster)
+    assert "rewind: " in event_lines(cluster, old, "rejoin_judged")[-2]
     assert event(cluster, old, "rewind_finished")
     assert ask(cluster, old, "SELECT system_identifier FROM pg_control_system()") == system_id
     kept = divergent(cluster.places.state_dir(old))

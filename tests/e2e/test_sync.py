@@ -3,14 +3,9 @@ wait, go on, or go on alone."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -21,7 +16,10 @@ from tests.support.cluster_stories import (
     Clusters,
     ask,
     client,
+    decided,
     epoch_of,
+    event_lines,
+    node_of,
     primary_of,
     replicas_of,
     rows_on,
@@ -30,37 +28,16 @@ from tests.support.cluster_stories import (
     wait_server_back,
     write,
 )
+from tests.support.sync_stories import (
+    WAITING,
+    names,
+    nobody_for_the_set,
+    stopped_server,
+    until_settled,
+    waited_for,
+)
 from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
-
-NAMES = "SHOW synchronous_standby_names"
-PROVEN = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-
-
-def names(cluster: LocalCluster) -> str:
-    with suppress(psycopg.Error):
-        return str(ask(cluster, primary_of(cluster), NAMES)[0][0])
-    return ""
-
-
-def waited_for(cluster: LocalCluster) -> set[int]:
-    """Nodes that may confirm a commit, as the primary's server says."""
-    return {node for node in (1, 2, 3) if f"ramd_node_{node}_" in names(cluster)}
-
-
-def until_settled(cluster: LocalCluster) -> None:
-    """Every replica is in the set, and no change is under way."""
-    cluster.wait_healthy(HEAL_S)
-    wait_for(
-        lambda: waited_for(cluster) == set(replicas_of(cluster)), HEAL_S, "every replica confirms"
-    )
-    wait_for(lambda: settled(cluster), HEAL_S, "the set is settled")
-
-
-def settled(cluster: LocalCluster) -> bool:
-    status = cluster.status()
-    return status is not None and status["sync"]["changing_to"] is None
 
 
 class Writer:
@@ -126,7 +103,8 @@ def test_every_acknowledged_row_survives_the_loss_of_the_primarys_host(
 
 def test_one_replica_that_hangs_costs_no_write_and_leaves_the_set(cluster: LocalCluster) -> None:
     until_settled(cluster)
-    replica = replicas_of(cluster)[0]
+    replica, other = replicas_of(cluster)
+    epoch = epoch_of(cluster)
     with stopped_server(cluster, replica):
         write(cluster, range(200_000, 200_010))
         wait_for(
@@ -134,6 +112,9 @@ def test_one_replica_that_hangs_costs_no_write_and_leaves_the_set(cluster: Local
             HEAL_S,
             "it is waited for no longer",
         )
+        assert epoch_of(cluster) == epoch
+        change = decided(cluster, primary_of(cluster), "sync_changed")[0]
+        assert change["reason"] == f"commits wait for any 1 of node {other}: 1 replicas stream"
     until_settled(cluster)
 
 
@@ -208,11 +189,6 @@ def test_settings_are_changed_while_it_runs_or_refused(cluster: LocalCluster) ->
     until_settled(cluster)
 
 
-def nobody_for_the_set(cluster: LocalCluster) -> bool:
-    status = cluster.status()
-    return status is not None and "acknowledged commits alone" in status["reason"]
-
-
 def test_where_replicas_are_enforced_writes_wait_for_them(clusters: Clusters) -> None:
     cluster = clusters.three_nodes(
         sync_replication_timeout_ms=1000, enforce_sync_standbys="true", num_sync_standbys=2
@@ -252,30 +228,27 @@ def test_a_replica_made_again_is_another_member(cluster: LocalCluster) -> None:
     assert not set(names(cluster).split()) & {word for word in before.split() if mark in word}
 
 
-@contextmanager
-def stopped_server(cluster: LocalCluster, *nodes: int) -> Iterator[None]:
-    """Every process of these nodes' servers is stopped (SIGSTOP) inside; their daemons go on."""
-    pids: list[int] = []
-    for node in nodes:
-        data = cluster.places.data_dir(node)
-        pids += [pid for pid in map(int, numeric(Path("/proc"))) if cwd(pid) == str(data)]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def numeric(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir() if entry.name.isdecimal()]
-
-
-def cwd(pid: int) -> Any:
-    try:
-        return str(Path(f"/proc/{pid}/cwd").readlink())
-    except OSError:
-        return None
+def test_a_replica_made_anew_by_order_leaves_the_set_first(cluster: LocalCluster) -> None:
+    until_settled(cluster)
+    primary, replica, epoch = primary_of(cluster), replicas_of(cluster)[0], epoch_of(cluster)
+    refused = cluster.api(primary, "POST", f"/nodes/{primary}/reinit", {})
+    assert (refused[0], refused[1]["error"]) == (409, "conflict")
+    assert "is the primary: switch over" in refused[1]["message"]
+    before, data = names(cluster), cluster.places.data_dir(replica)
+    tie = data.stat().st_ino
+    with Writer(cluster, 400_000) as writer:
+        code, answer = cluster.api(primary, "POST", f"/nodes/{replica}/reinit", {}, timeout_s=90)
+    assert (code, answer["data"]["done"]) == (200, True), answer
+    assert writer.acknowledged
+    ordered, ended = (decided(cluster, primary, f"reinit_{it}")[0] for it in ("ordered", "ended"))
+    assert ordered["actor"].startswith("api ")
+    assert ended["reason"] == f"node {replica} streams with a new copy"
+    assert not node_of(cluster, replica)["reinit"]
+    (aside,) = data.parent.glob(f"{data.name}.aside-*")
+    assert aside.stat().st_ino == tie
+    [said] = event_lines(cluster, replica, "set_aside")
+    assert "a person ordered a new copy" in said
+    until_settled(cluster)
+    assert names(cluster) != before
+    assert epoch_of(cluster) == epoch
+    same_everywhere(cluster, writer.acknowledged)

@@ -231,7 +231,7 @@ class Impostor:
         raise AssertionError("it was left alone")
 
 
-@pytest.mark.parametrize("name", ["b", "c"])
+@pytest.mark.parametrize("name", ["b", "c", "ramd_node_2_0123456789abcdef"])
 def test_an_impostor_is_no_copy(pair: Pair, name: str) -> None:
     """It bears a member's name, that of one which streams or of one which is down, without its
     slot; and lies. Not one commit may go by it, not even before it is found out."""

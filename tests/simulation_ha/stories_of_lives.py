@@ -154,6 +154,7 @@ async def recovered_by_itself(world: World) -> None:
     assert server is not None
     for node_id in (2, 3, 4, 5):
         world.network.cut(1, node_id, WAL)
+    await world.pass_s(0.5)  # what was on its way when they were cut off is there
     await world.until(lambda: server.waiters, 10, "a commit that waits")
     world.calm_clients = True
     server.crash_cycle()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ import psycopg
 from tests.support.ports import free_port_block
 from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster, Ports
-from tools.local_processes import belonging_to
+from tools.local_processes import belonging_to, send
 
 NODES = (1, 2, 3)
 NODES_MAX = 4
@@ -171,6 +173,37 @@ def replicas_of(cluster: LocalCluster) -> list[int]:
     return [node for node in nodes_of(cluster) if node != primary]
 
 
+@contextmanager
+def nothing_leaves(cluster: LocalCluster, node: int) -> Iterator[None]:
+    """The walsenders of a node are stopped inside: what is committed there stays there."""
+    senders = ask(
+        cluster, node, "SELECT pid FROM pg_stat_replication WHERE application_name ~ '^ramd_node_'"
+    )
+    assert len(senders) == 2
+    for (pid,) in senders:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for (pid,) in senders:
+            send(pid, signal.SIGCONT)
+
+
+def commits_wait_for_nobody(cluster: LocalCluster) -> None:
+    """Else nothing that only the primary has would ever be acknowledged."""
+    primary = primary_of(cluster)
+    answer = cluster.api(primary, "POST", "/replication/sync", {"mode": "off"}, timeout_s=30)
+    assert answer[0] == 200, answer
+
+    def settled() -> bool:
+        found = cluster.status()
+        if found is None or found["sync"]["synchronous"] or found["sync"]["changing_to"]:
+            return False
+        return ask(cluster, primary, "SHOW synchronous_standby_names") == [("",)]
+
+    wait_for(settled, HEAL_S, "commits wait for nobody")
+
+
 def wait_new_epoch(cluster: LocalCluster, old: int, within_s: float = HEAL_S) -> int:
     """The primary of an epoch after `old`, serving, with everybody streaming from it."""
     wait_for(lambda: epoch_of(cluster) > old, within_s, f"an epoch after {old}")
@@ -224,6 +257,29 @@ def event(cluster: LocalCluster, node: int, name: str) -> bool:
     """A node's daemon has logged an event of that name."""
     log = cluster.places.log(node)
     return log.exists() and f"event={name} " in log.read_text(errors="replace")
+
+
+def event_lines(cluster: LocalCluster, node: int, name: str) -> list[str]:
+    """Every line in which a node's daemon has logged an event of that name, oldest first."""
+    log = cluster.places.log(node)
+    if not log.exists():
+        return []
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if f"event={name} " in line]
+
+
+def decided(cluster: LocalCluster, node: int, rule: str) -> list[dict[str, Any]]:
+    """What the group has recorded under a rule, newest first, as a node's daemon shows it."""
+    found = cluster.api(node, "GET", f"/cluster/decisions?limit=100&rule={rule}")
+    records: list[dict[str, Any]] = found[1]["data"]["decisions"]
+    return records
+
+
+def node_of(cluster: LocalCluster, node: int, *, asked: int | None = None) -> dict[str, Any]:
+    """What the daemon of node `asked` (the node itself, if None) shows of a node."""
+    found = cluster.api(asked or node, "GET", f"/nodes/{node}")
+    shown: dict[str, Any] = found[1]["data"]
+    return shown
 
 
 def listing(root: Path, ignore: tuple[str, ...] = ("logs", ".out")) -> dict[str, str]:

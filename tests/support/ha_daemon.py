@@ -89,6 +89,7 @@ class Daemon:
         self.host = host
         self.actor = Actor(f"daemon {host.node_id}")
         self.wake = asyncio.Event()
+        self.synced = asyncio.Event()
         self.founding = False
         self.store = SimStore(host, self.actor)
         self.node = GroupNode(
@@ -118,7 +119,7 @@ class Daemon:
             consensus=self.link,
             store=self.store,
             clock=host.clock,
-            changed=self.wake.set,
+            changed=self._proven,
         )
         ports = self._ports()
         ttl_ms = world.plan.timing.lease_ttl_ns // 1_000_000
@@ -202,6 +203,7 @@ class Daemon:
             changed=changed,
             reachable=reachable,
             unsynced=self.syncing.obstacle,
+            synced=self.synced,
         )
 
     def _steward(self) -> Steward:
@@ -212,6 +214,10 @@ class Daemon:
             clock=self.host.clock,
             unix_ms=unix_ms,
         )
+
+    def _proven(self) -> None:
+        self.synced.set()
+        self.wake.set()
 
     def _control_loop(self) -> ControlLoop:
         host = self.host

@@ -81,6 +81,7 @@ class Office:
         self.book = Book(state)
         self.silent: set[int] = set()
         self.behind: set[int] = set()
+        self.copies: dict[int, str] = {}
         text = f"postgresql_data_dir = {tmp_path}/node1\npostgresql_port = 5431\n"
         text += "raft_port = 7401\nhttp_port = 8001\ncluster_name = demo\n"
         text += "".join(f"{key} = {value}\n" for key, value in conf.items())
@@ -119,6 +120,10 @@ class Office:
             data=DataKind.CLUSTER,
             state=ServerState.RUNNING,
             role=ServerRole.PRIMARY if primary else ServerRole.REPLICA,
+            accepting=True,
+            epoch_opened=1 if primary else 0,
+            copy=self.copies.get(node_id, f"{node_id}a"),
+            activity="" if primary else "following node 1",
             position=Position(timeline=1, lsn=Lsn(1000)),
             upstream=None if primary or node_id in self.behind else 1,
         )

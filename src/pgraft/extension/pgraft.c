@@ -113,7 +113,8 @@ PG_MODULE_MAGIC;
 #define ENFORCE_WARNING_MS 60000
 #define END_SESSIONS_AGAIN_MS 1000
 #define DRAIN_AGAIN_MS 50
-#define DRAIN_PULSE_MS 2
+#define HURRIED_PULSE_MS 2
+#define HURRY_MS_MAX 5000
 #define SLOT_PREFIX "ramd_node_"
 /* The type of the message, see the protocol. */
 #define COPY_BOTH_RESPONSE 'W'
@@ -521,7 +522,7 @@ begin_stream(void)
 
 	if (named != 0 ? named != member_named(through, false)
 		: MyReplicationSlot == NULL && names_member(application_name))
-		ereport(FATAL,
+		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("\"%s\" may stream only through its own replication slot", application_name),
 				 errdetail("It is the name of a synchronous replica, which would be counted twice."),
@@ -1280,6 +1281,7 @@ typedef struct Watch
 	bool		enforced;
 	uint64		warn_at;
 	uint64		ticks;
+	uint64		hurried_since;	/* 0: not hurried */
 } Watch;
 
 typedef enum Client
@@ -1702,6 +1704,26 @@ next_turn(long wait_ms)
 }
 
 /*
+ * When to look again.  A daemon waits for what is seen of a drain, of a
+ * promotion, and of the streams before a new primary's first lease.
+ */
+static long
+pulse_ms(Watch *watch)
+{
+	uint64		now = boot_ns();
+
+	if (get_word(PGRAFT_W_DRAIN_AT) != 0)
+		return HURRIED_PULSE_MS;
+	if (RecoveryInProgress() ? !PromoteIsTriggered() : watch->had_lease || !enforce)
+		watch->hurried_since = 0;
+	else if (watch->hurried_since == 0)
+		watch->hurried_since = now;
+	if (watch->hurried_since == 0 || now - watch->hurried_since > HURRY_MS_MAX * NS_PER_MS)
+		return PULSE_MS;
+	return HURRIED_PULSE_MS;
+}
+
+/*
  * Tells the daemon every ten milliseconds how the server is, and ends
  * sessions when a lease has ended.  It takes no lock that a stopped process
  * could hold, but spinlocks, which are held for a few instructions; and it
@@ -1721,7 +1743,7 @@ pgraft_worker_main(Datum arg)
 	{
 		look_and_publish(watch);
 		warn_if_open(watch);
-	} while (next_turn(get_word(PGRAFT_W_DRAIN_AT) != 0 ? DRAIN_PULSE_MS : PULSE_MS));
+	} while (next_turn(pulse_ms(watch)));
 	/* Not 0, or it would not be started again after somebody else's signal. */
 	proc_exit(1);
 }

@@ -122,6 +122,27 @@ class MemberHandlers:
         data = views.AddVoterData(node_id=result.node_id, voters=result.voters)
         return self.common.success(f"node {result.node_id} votes", data, 200)
 
+    async def reinit(self, request: Request, node_id: str) -> Response:
+        """Keep a replica's data directory aside and clone the primary; refused for the primary."""
+        read_request(views.ReinitRequest, await request.body())
+        _, picture = self.common.look()
+        meant = self.common.select(picture, node_id, "node_id").node_id
+        wanted = domain.ReinitRequest(node_id=meant, actor=self.common.actor(request))
+        limit_s = self.limits.failover_timeout_s
+        result = await self.dispatcher.run(
+            "reinit",
+            lambda: self.service.reinit(wanted, timeout_s=limit_s),
+            timeout_s=limit_s,
+        )
+        data = views.ReinitData(
+            node_reinitialized=result.node_id,
+            name=result.name,
+            done=result.done,
+            activity=result.activity,
+        )
+        what = "holds a new copy" if result.done else "is being made anew"
+        return self.common.success(f"node {result.node_id} {what}", data, 200)
+
 
 def _at(address: str, state: ClusterState) -> int:
     """The one member at `host` or `host:port`. Raises Refused."""
@@ -180,6 +201,12 @@ def add_member_routes(router: APIRouter, handlers: MemberHandlers) -> None:
         response_model=Success[views.AddVoterData],
         openapi_extra=body_of(views.AddVoterRequest),
     )(handlers.add_voter)
+    router.post(
+        "/nodes/{node_id}/reinit",
+        tags=["nodes"],
+        response_model=Success[views.ReinitData],
+        openapi_extra=body_of(views.ReinitRequest),
+    )(handlers.reinit)
     for path, handler in (
         ("/replica/add", handlers.add_node),
         ("/replica/remove", handlers.remove_node),

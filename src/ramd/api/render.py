@@ -139,6 +139,7 @@ def node(snapshot: Snapshot, one: NodePicture, now_unix_ms: int) -> NodeView:
         upstream_node_id=seen.upstream if seen is not None else None,
         vote=_vote(snapshot, member.node_id),
         leaving=snapshot.state.departure(member.node_id) is not None,
+        reinit=snapshot.state.reinit(member.node_id) is not None,
         fence=cast("FenceWord", str(seen.fence)) if seen is not None else None,
         fenced=seen.fenced if seen is not None else None,
     )

@@ -254,12 +254,21 @@ class GiveUp:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Follow:
-    """Be a replica of `upstream` (a node id), rejoining by the record of reigns if needed."""
+    """Be a replica of `upstream` (a node id), rejoining by the record of reigns if needed.
+
+    `anew`: this copy of the data is kept aside first, and `upstream` cloned; '' none.
+    """
 
     epoch: int
     upstream: int
+    anew: str = ""
+
+    def __repr__(self) -> str:
+        # As it is logged: the order is rare, and its absence says nothing.
+        order = f", anew={self.anew!r}" if self.anew else ""
+        return f"Follow(epoch={self.epoch}, upstream={self.upstream}{order})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

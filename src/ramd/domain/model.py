@@ -136,6 +136,18 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reinit:
+    """A person wants `copy`, which `node_id` holds, made anew: kept aside, the primary cloned.
+
+    It stands until the node streams with another copy, becomes primary or is no member any more.
+    """
+
+    node_id: int
+    copy: str
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """One part of a change of primary, in order; `total` is from the last to the first write."""
 
@@ -181,6 +193,8 @@ class ClusterState:
     """Nodes that were added and have not joined yet."""
     departures: tuple[Departure, ...] = ()
     """Members that are to leave the group."""
+    reinits: tuple[Reinit, ...] = ()
+    """Copies that are to be made anew, one of a node at the most."""
     spent: tuple[str, ...] = ()
     """Nonces of the last tokens that were used."""
     decisions: tuple[DecisionRecord, ...] = ()
@@ -212,3 +226,7 @@ class ClusterState:
     def departure(self, node_id: int) -> Departure | None:
         """How `node_id` is to leave; None: it stays."""
         return next((d for d in self.departures if d.node_id == node_id), None)
+
+    def reinit(self, node_id: int) -> Reinit | None:
+        """The order to make the copy of `node_id` anew; None: there is none."""
+        return next((r for r in self.reinits if r.node_id == node_id), None)

@@ -232,6 +232,25 @@ class AddVoterResult:
     voters: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinitRequest:
+    """Make the copy of the data on replica `node_id` anew."""
+
+    node_id: int
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinitResult:
+    """The order is committed. `done`: the node streams with a new copy; else it goes on by itself,
+    and `activity` is the last that was heard of it."""
+
+    node_id: int
+    name: str
+    done: bool
+    activity: str = ""
+
+
 class Service(Protocol):
     """What people may read and ask for.
 
@@ -259,6 +278,8 @@ class Service(Protocol):
     ) -> RemoveNodeResult: ...
 
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult: ...
+
+    async def reinit(self, request: ReinitRequest, *, timeout_s: float) -> ReinitResult: ...
 
     async def recover_quorum(
         self, request: RecoverRequest, *, timeout_s: float

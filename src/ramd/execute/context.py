@@ -116,6 +116,8 @@ class Ports:
     unsynced: Callable[[int], str] = lambda epoch: ""
     """Why no lease of the epoch may be published yet because of synchronous replicas; '' if it
     may. See `ramd.execute.syncing`."""
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever `unsynced` may have become ''."""
 
     @property
     def state(self) -> ClusterState:

@@ -15,13 +15,13 @@ import random
 from dataclasses import dataclass
 
 from ramd import events
-from ramd.domain.decision import Follow, Goal, Wait
+from ramd.domain.decision import Follow, GiveUp, Goal, Wait
 from ramd.domain.errors import RamdError, Unavailable
 from ramd.domain.observation import Attempt, SealReport, Standing
 from ramd.execute.context import Knowledge, NotYet, Ports, Situation, Step
 from ramd.execute.copies import know_copy
 from ramd.execute.guard import Guard
-from ramd.execute.situation import Seen, look
+from ramd.execute.situation import Seen, look, look_briefly
 from ramd.execute.transitions import TRANSITIONS
 from ramd.execute.work import Work
 
@@ -40,10 +40,16 @@ class Intent:
     failures: int = 0
     last_error: str = ""
     activity: str = ""
-    settled: bool = False
-    ran_with: tuple[bool, tuple[int, ...], int] = (False, (), 0)
+    paused: Intent | None = None
+    """Of a Wait: the goal that it came after, with what was tried for that."""
+    ran_with: tuple[bool, tuple[int, ...], int] | None = None
     """(server ran, other members, start of the server) when it settled: a change is a reason to
-    look again."""
+    look again. None: it is not settled."""
+
+    @property
+    def settled(self) -> bool:
+        """Reached, and nothing is under way."""
+        return self.ran_with is not None
 
 
 class Executor:
@@ -148,16 +154,31 @@ class Executor:
 
     def _set(self, goal: Goal, attempt: Attempt | None) -> None:
         events.emit(events.GoalSet(goal=str(goal)))
-        self._intent = Intent(goal=goal, attempt=attempt, due_ns=self._ports.clock())
-        self._known.forget_goal()
+        self._intent = self._intent_for(goal, attempt)
         self._poke.set()
         if self._work is not None and not _goes_on(self._work.goal, goal):
             self._work.progress.superseded = True
             if self._work.progress.interruptible and self._task is not None:
                 self._task.cancel()
 
+    def _intent_for(self, goal: Goal, attempt: Attempt | None) -> Intent:
+        """Blank, unless only a Wait came between: a coordinator that comes and goes must not make
+        a node that keeps failing try more often, or keep one directory after the other aside."""
+        present, intent = self._intent, Intent(goal=goal, attempt=attempt)
+        intent.due_ns = self._ports.clock()
+        paused = present.paused if isinstance(present.goal, Wait) else present
+        if isinstance(goal, Wait):
+            intent.paused = paused
+        elif paused is None or paused.goal != goal or paused.settled:
+            self._known.forget_goal()
+        elif paused.failures:
+            intent.failures, intent.last_error = paused.failures, paused.last_error
+            if paused.attempt == attempt:
+                intent.due_ns = max(intent.due_ns, paused.due_ns)
+        return intent
+
     def _due_now(self) -> None:
-        self._intent.settled = False
+        self._intent.ran_with = None
         self._intent.due_ns = self._ports.clock()
         self._poke.set()
 
@@ -189,13 +210,17 @@ class Executor:
     async def _steps(self, intent: Intent) -> None:
         intent.activity = ""
         for _ in range(self._ports.timing.steps_max):
-            seen = await look(self._ports, self._known)
+            seen = await self._look(intent.goal)
             if intent is not self._intent:
                 return
             if await self._step(intent, seen) is Step.DONE:
                 self._settle(intent)
                 return
         raise Unavailable(f"not reached within {self._ports.timing.steps_max} steps")
+
+    async def _look(self, goal: Goal) -> Seen:
+        ends = isinstance(goal, GiveUp) and self._ports.store.record.opened_epoch == goal.epoch
+        return await (look_briefly if ends else look)(self._ports, self._known)
 
     async def _step(self, intent: Intent, seen: Seen) -> Step:
         assert isinstance(seen.situation, Situation)
@@ -215,7 +240,6 @@ class Executor:
     def _settle(self, intent: Intent) -> None:
         intent.failures = 0
         intent.last_error = ""
-        intent.settled = True
         intent.ran_with = self._setting()
         intent.due_ns = self._ports.clock() + self._ports.timing.refresh_ms * NS_PER_MS
 
@@ -223,7 +247,7 @@ class Executor:
         """Backoff: doubled at each failure, bounded, and spread so that nodes do not march."""
         timing = self._ports.timing
         intent.failures += 1
-        intent.settled = False
+        intent.ran_with = None
         intent.last_error = (str(error) or type(error).__name__)[:ERROR_CHARS_MAX]
         exponent = min(intent.failures - 1, 16)
         full_ms = min(timing.retry_max_ms, timing.retry_first_ms * 2**exponent)

@@ -17,8 +17,10 @@ from ramd.execute.context import NotYet, Step
 from ramd.execute.copies import named_anew
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
 from ramd.execute.local import SealOrder, Unproven, text
-from ramd.execute.work import Work
+from ramd.execute.work import Work, both
 from ramd.policy.lineage import Advice, Rejoin, how_to_rejoin
+
+ORDERED = "a person ordered a new copy"
 
 # --- Follow: not running ---------------------------------------------------------------------
 
@@ -56,6 +58,8 @@ async def follow_foreign(work: Work) -> Step:
 async def follow_stopped(work: Work) -> Step:
     """Start without upstream; the next step judges it."""
     upstream = await _permitted(work)
+    if _ordered_anew(work):
+        return await _make_room(work, upstream, ORDERED)
     if work.known.starts >= work.timing.starts_max and not work.known.made_room:
         return await _make_room(work, upstream, f"it did not start {work.known.starts} times")
     work.known.starts += 1
@@ -70,6 +74,8 @@ async def follow_stopped(work: Work) -> Step:
 async def follow_starting(work: Work) -> Step:
     """Wait until it answers. One that waits for WAL of another upstream starts over."""
     upstream = await _permitted(work)
+    if _ordered_anew(work):
+        return await _make_room(work, upstream, ORDERED)
     rewound = work.ports.store.record.unproven is Unproven.REWOUND
     if rewound and work.known.completing != upstream:
         work.say("stopping: only its former upstream could make it consistent", rejoining=True)
@@ -111,6 +117,8 @@ async def follow_replica(work: Work) -> Step:
     """Attached to the right node: see that it streams. Else judge, then attach."""
     upstream = await _permitted(work)
     work.known.starts = 0
+    if _ordered_anew(work):
+        return await _make_room(work, upstream, ORDERED)
     if work.known.attached != upstream:
         return await _judge_and_attach(work, upstream)
     if _streams(work, upstream):
@@ -236,6 +244,12 @@ async def _make_room(work: Work, upstream: Upstream, why: str) -> Step:
     return await set_aside(work, why)
 
 
+def _ordered_anew(work: Work) -> bool:
+    """A person wants the very copy that is here made anew."""
+    anew = _follow(work).anew
+    return bool(anew) and anew == work.ports.store.record.copy
+
+
 async def _need_source(work: Work, upstream: Upstream) -> None:
     """A replica that still serves reads is not taken apart for a source that is not there."""
     if not await work.ports.reachable(upstream):
@@ -276,9 +290,11 @@ async def seal_primary(work: Work) -> Step:
 
 async def seal_replica(work: Work) -> Step:
     """Take no WAL from anybody; report the position once it is final."""
-    order = await _seal(work)
-    work.say(f"sealing under attempt {text(order.attempt)}")
-    await _detach(work)
+    goal = work.goal
+    assert isinstance(goal, StaySealed)
+    work.say(f"sealing under attempt {text(goal.attempt)}")
+    # Two files; both are durable before anything is reported.
+    order = await both(_seal(work), _detach(work))
     position = await work.sealed_position()
     report = SealReport(
         epoch=order.epoch,

@@ -53,6 +53,8 @@ class Watched:
     published."""
     lapsed: bool = False
     """It was published to, and the lease has ended since."""
+    waiting_number: int = 0
+    """Start that is proven but for its synchronous set; 0: none."""
 
 
 class Guard:
@@ -130,22 +132,19 @@ class Guard:
 
     def open(self, epoch: int, number: int) -> None:
         """The start `number` of the server is proven to be what `epoch` grants: it may acknowledge
-        writes for as long as the lease lasts. Costs nothing if it is open already. `number` is
-        what `fence.start_number` said before the proof was asked for: a server that has begun anew
-        since is proven again first."""
+        writes for as long as the lease lasts, from the moment on from which its synchronous set is
+        proven, too. Costs nothing if it is open already. `number` is what `fence.start_number` said
+        before the proof was asked for: a server that has begun anew since is proven again first."""
         self.watch(epoch)
-        watched = self._watched
-        if number and watched.start_number != number:
-            watched.start_number, watched.lapsed = number, False
-            events.emit(events.LeasePublished(epoch=epoch))
-            self._publish()
-            self._ports.changed()
+        if number and self._watched.start_number != number:
+            self._watched.waiting_number = number
+            self._open_if_synced()
 
     def shut(self, epoch: int, *, drain_at_ns: int = 0) -> None:
         """From now on nothing is acknowledged, and nothing of `epoch` ever again (0: whatever is
         left of a server that ended): in this process and in the page at once. The caller makes it
         durable. `drain_at_ns`: see Fence."""
-        self._watched.start_number = 0
+        self._watched.start_number = self._watched.waiting_number = 0
         self._ports.store.latch_now(epoch)
         self._ports.server.fence.shut(epoch, drain_at_ns=drain_at_ns)
 
@@ -169,14 +168,38 @@ class Guard:
                 await self._arming()
                 continue
             if fence.guards:
+                self._open_if_synced()
                 self._publish()
-                await asyncio.sleep(PUBLISH_MS / 1000)
+                await self._publishing()
                 continue
             left_ns = self._deadline() - self._margin_ms * NS_PER_MS - self._ports.clock()
             if left_ns > 0:
                 await asyncio.sleep(min(left_ns / 1e9, LOOK_MS / 1000))
             else:
                 await self._fence(self._watched.epoch)
+
+    def _open_if_synced(self) -> None:
+        ports, watched = self._ports, self._watched
+        number = watched.waiting_number
+        if not number or ports.unsynced(watched.epoch):
+            return
+        watched.waiting_number = 0
+        # The page still bears the number of a server that has ended.
+        if ports.server.running and number == ports.server.fence.start_number():
+            watched.start_number, watched.lapsed = number, False
+            events.emit(events.LeasePublished(epoch=watched.epoch))
+            self._publish()
+            ports.changed()
+
+    async def _publishing(self) -> None:
+        """Returns when the lease is to be published again, or the set may have been proven."""
+        synced = self._ports.synced
+        synced.clear()
+        try:
+            async with asyncio.timeout(PUBLISH_MS / 1000):
+                await synced.wait()
+        except TimeoutError:
+            return
 
     async def _arming(self) -> None:
         """Returns when there is something to watch, or a sign of life is due."""

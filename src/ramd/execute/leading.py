@@ -7,6 +7,8 @@ is stopped for good, and an epoch is released only after the death of its server
 
 from __future__ import annotations
 
+import asyncio
+
 from ramd import events, member_events
 from ramd.domain.decision import GiveUp, Lead, Yield
 from ramd.domain.errors import PostgresError, RamdError, Unavailable
@@ -161,9 +163,8 @@ async def _promote(work: Work, goal: Lead) -> Step:
     events.emit(_promoted(goal, done, (work.ports.clock() - begun_ns) // 1_000_000))
     await work.ports.store.note_fork(OwnFork(epoch=goal.epoch, promotion=done))
     # Only now: on any other timeline it would have to be refused, and nothing may hang on it then.
-    number = work.server.fence.start_number()
-    if not work.ports.unsynced(goal.epoch):
-        work.guard.open(goal.epoch, number)
+    # If a synchronous set is to be proven first, nothing else of what follows is waited for.
+    work.guard.open(goal.epoch, work.server.fence.start_number())
     return Step.AGAIN
 
 
@@ -264,11 +265,19 @@ async def refuse(work: Work, why: str) -> Step:
 
 async def retire(work: Work) -> None:
     """A server that could write is stopped with nothing more written, proven dead, and the epoch
-    for which it was opened is latched: it never resumes."""
-    work.guard.shut(work.ports.store.record.opened_epoch)
-    await work.ports.store.latch(work.ports.store.record.opened_epoch)
-    await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.kill_ms)
-    await prove_dead(work)
+    for which it was opened is latched: it never resumes. What is left of one that has ended by
+    itself is killed while the latch is on its way to the disk."""
+    epoch = work.ports.store.record.opened_epoch
+    work.guard.shut(epoch)
+    latching = asyncio.ensure_future(work.ports.store.latch(epoch))
+    try:
+        if work.server.running:
+            await asyncio.shield(latching)
+            await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.kill_ms)
+        await prove_dead(work)
+    finally:
+        await asyncio.shield(latching)  # durable in any case before anybody is told
+    work.server.fence.unbind()
     work.known.yielding = None
     work.guard.rest()
 

@@ -4,7 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from ramd import events
-from ramd.domain.decision import Leave
+from ramd.domain.decision import Leave, Wait
 from ramd.domain.server import StopMode
 from ramd.execute.context import Step
 from ramd.execute.leading import retire, set_aside
@@ -12,8 +12,9 @@ from ramd.execute.work import Work
 
 
 async def nothing(work: Work) -> Step:
-    """The goal asks nothing of a server that stands like this."""
-    work.say("")
+    """The goal asks nothing of a server that stands like this; one that waits says for what, and
+    one that cannot do its part says why."""
+    work.say(work.goal.reason if isinstance(work.goal, Wait) else work.seen.why)
     return Step.DONE
 
 

@@ -52,6 +52,20 @@ async def look(ports: Ports, known: Knowledge) -> Seen:
     return Seen(situation=situation, directory=directory, why=why)
 
 
+async def look_briefly(ports: Ports, known: Knowledge) -> Seen:
+    """Enough to stop for good a server that was opened for the epoch: whether one runs, and whether
+    the directory is still the one that it was opened on, which costs no program.
+
+    Nothing else is asked of either: nobody takes writes while that is waited for.
+    """
+    if not ports.server.running:
+        await know_copy(ports)  # of another directory the release says nothing
+    if ports.server.running or await ports.server.adopt():
+        return Seen(situation=Situation.PRIMARY)
+    known.forget_server()
+    return Seen(situation=Situation.CRASHED)
+
+
 async def _running(ports: Ports, facts: ServerFacts) -> Seen:
     if facts.accepting and facts.role is ServerRole.PRIMARY:
         return Seen(situation=Situation.PRIMARY, facts=facts)

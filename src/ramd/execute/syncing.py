@@ -13,6 +13,7 @@ server that has just become primary, restarted or recovered, and no change is se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -42,8 +43,9 @@ from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 NS_PER_MS = 1_000_000
 TICK_MS = 50
 """How often it is looked whether there is something to do; costs no SQL."""
-HURRY_MS = 10
-"""The same while a proof is under way, for up to `TELL_WAIT_NS`: clients may wait for it."""
+HURRY_MS = 2
+"""The same while a proof is under way or about to begin, for up to `TELL_WAIT_NS`: clients may wait
+for it. The page says when it is worth to ask by SQL; that is done every `TICK_MS` anyway."""
 LOOK_MS = 1_000
 """How often a primary whose set is proven is asked who streams from it."""
 QUESTION_MS = 1_000
@@ -90,6 +92,8 @@ class Course:
     facts: SyncFacts | None = None
     looked_ns: int = 0
     epoch: int = 0
+    proposed: tuple[int, str] = (0, "")
+    """The change that was told of last."""
     reason: str = ""
     """Why commits wait for nobody although that is not off."""
 
@@ -124,15 +128,16 @@ class Syncing:
                 await self.turn()
             except (RamdError, OSError, TimeoutError) as error:
                 self._waits(str(error))
-            await asyncio.sleep((HURRY_MS if self._proving else TICK_MS) / 1000)
+            await asyncio.sleep((HURRY_MS if self._hurries else TICK_MS) / 1000)
 
     @property
-    def _proving(self) -> bool:
-        """A primary's writes wait for the proof."""
-        proof = self._course.proof
-        if proof is None or proof.done:
+    def _hurries(self) -> bool:
+        """A primary's writes wait for the proof, or will as soon as it is promoted."""
+        course = self._course
+        if course.epoch == 0 or (course.proof is not None and course.proof.done):
             return False
-        return self._clock() - proof.begun_ns < TELL_WAIT_NS
+        begun_ns = course.looked_ns if course.proof is None else course.proof.begun_ns
+        return self._clock() - begun_ns < TELL_WAIT_NS
 
     def obstacle(self, epoch: int) -> str:
         """Why no lease of `epoch` may be published to the server that runs now; '' if it may."""
@@ -183,6 +188,15 @@ class Syncing:
         await server.tell_sync(SyncConf(target=target, generation=state.sync.generation))
         if self._store.record.opened_epoch == state.epoch:
             await self._lead(state, target)
+        elif target.members:
+            await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """Open the session while the promotion is under way. A replica has no answer to give."""
+        if not self._course.looked_ns:
+            self._course.looked_ns = self._clock()
+            with contextlib.suppress(RamdError, TimeoutError):
+                await self._server.sync_facts(timeout_ms=QUESTION_MS)
 
     # --- as primary ----------------------------------------------------------------------------
 
@@ -199,10 +213,14 @@ class Syncing:
             return
         # The order counts: who has loaded the set was seen before the WAL is looked at.
         loaded = _not_loaded(pulse, state.sync, target)
+        proof, looked_ns = course.proof, course.looked_ns
+        asked = now_ns - looked_ns < TICK_MS * NS_PER_MS
+        if asked and not proof.done and not _worth_asking(proof, loaded, pulse, target):
+            return
         course.facts = await self._server.sync_facts(timeout_ms=QUESTION_MS)
         course.looked_ns = now_ns
-        if not course.proof.done:
-            self._prove(course.proof, target, loaded, course.facts)
+        if not proof.done:
+            self._prove(proof, target, loaded, course.facts)
         await self._propose_next(state, course.facts)
 
     def _prove(self, proof: Proof, target: SyncSet, loaded: str, facts: SyncFacts) -> None:
@@ -298,7 +316,10 @@ class Syncing:
         )
 
     def _tell(self, generation: int, reason: str) -> None:
-        events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
+        """Once for each change, however often it cannot be proposed."""
+        if self._course.proposed != (generation, reason):
+            self._course.proposed = (generation, reason)
+            events.emit(sync_events.SyncProposed(generation=generation, reason=reason))
 
     def _waits(self, why: str) -> None:
         proof = self._course.proof
@@ -350,6 +371,16 @@ def counted_wrongly(target: SyncSet, facts: SyncFacts) -> str:
     if facts.strangers:
         return "a stream bears the name of a member without its slot"
     return f"the stream of node {wrong[0]} is still counted" if wrong else ""
+
+
+def _worth_asking(proof: Proof, loaded: str, pulse: Pulse | None, target: SyncSet) -> bool:
+    """By the page, the next step of the proof can be taken. What the page says proves nothing."""
+    if loaded:
+        return False
+    if proof.upto is None or pulse is None:
+        return True
+    have = [node for node in target.nodes if pulse.streams.get(node, Lsn(0)) >= proof.upto]
+    return len(have) >= target.k
 
 
 def _unconfirmed(target: SyncSet, facts: SyncFacts, upto: Lsn) -> str:

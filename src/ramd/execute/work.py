@@ -21,6 +21,7 @@ from ramd.execute.situation import Seen
 T = TypeVar("T")
 
 POLL_FIRST_MS = 10
+SEALED_POLL_MS = 20
 
 
 class Work:
@@ -78,13 +79,14 @@ class Work:
     ) -> T:
         """Poll `check` until it gives something; interruptible. Raises Unavailable at the bound."""
         deadline_ns = self.ports.clock() + timeout_ms * 1_000_000
-        pause_ms = POLL_FIRST_MS
+        pause_max_ms = poll_max_ms or self.timing.poll_max_ms
+        pause_ms = min(POLL_FIRST_MS, pause_max_ms)
         with self.interruptible():
             while (found := await check()) is None:
                 if self.ports.clock() >= deadline_ns:
                     raise Unavailable(f"{what}: not within {timeout_ms} ms")
                 await asyncio.sleep(pause_ms / 1000)
-                pause_ms = min(2 * pause_ms, poll_max_ms or self.timing.poll_max_ms)
+                pause_ms = min(2 * pause_ms, pause_max_ms)
         return found
 
     async def sealed_position(self) -> Position:
@@ -93,6 +95,7 @@ class Work:
             self.server.sealed_position,
             timeout_ms=self.timing.recover_ms,
             what="replaying local WAL to its end",
+            poll_max_ms=SEALED_POLL_MS,  # a failover waits for it
         )
 
     def upstream(self, node_id: int) -> Upstream:
@@ -101,3 +104,21 @@ class Work:
         if member is None or node_id == self.ports.me:
             raise Refused(f"node {node_id} is not a member to follow")
         return Upstream(node_id=node_id, host=member.hostname, port=member.postgresql_port)
+
+
+async def both(first: Awaitable[T], second: Awaitable[object]) -> T:
+    """Two things at once; what the first returns. Both have ended when this does, however it ends;
+    of two errors the first one's is raised."""
+    one, two = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        await asyncio.wait({one, two})
+    except asyncio.CancelledError:
+        one.cancel()
+        two.cancel()
+        await asyncio.wait({one, two})
+        raise
+    failed = two.exception()
+    found = one.result()
+    if failed is not None:
+        raise failed
+    return found

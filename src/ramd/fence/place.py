@@ -62,9 +62,15 @@ def open_fence(wanted: Wanted) -> tuple[Fence, Preload | None]:
     path = page_path(wanted)
     make_directory(wanted, path.parent)
     page = open_page(wanted, path)
+
+    def reopen() -> Page:
+        """Also after somebody has cleaned its directory away."""
+        make_directory(wanted, path.parent)
+        return Page.open(path, uid=wanted.uid, gid=wanted.gid)
+
     fence = PageFence(
         page,
-        reopen=lambda: Page.open(path, uid=wanted.uid, gid=wanted.gid),
+        reopen=reopen,
         clock=wanted.clock,
         version=wanted.daemon_version,
     )

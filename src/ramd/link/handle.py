@@ -59,6 +59,10 @@ class _Reach:
             self._lost_ns = now_ns
         self._known = bool(coordinator)
 
+    def lost(self) -> None:
+        """This node stopped coordinating because it heard of no majority: that is known at once."""
+        self._known, self._lost_ns = False, None
+
     def has_quorum(self, now_ns: int) -> bool:
         """A coordinator is known, or was a moment ago."""
         if self._known:
@@ -91,8 +95,11 @@ class Link:
         self._facts = facts
         self._reach = _Reach(grace_ns=times.grace_ns)
 
-    def on_coordinator(self, node_id: int) -> None:
-        """The group's coordinator is another one: note since when it is this node, and renew."""
+    def on_coordinator(self, node_id: int, *, lost: bool = False) -> None:
+        """The group's coordinator is another one: note since when it is this node, and renew.
+        `lost`: this node was it, and hears of no majority."""
+        if lost:
+            self._reach.lost()
         self._reach.note(node_id, self._clock(), is_me=node_id == int(self._node.node))
         self._keeper.turn()
 

@@ -38,6 +38,8 @@ from ramd.link.state_copy import StateCopy
 
 RAFT_DIR = "raft"
 RENEWAL_TTL_MAX_NS = 3_000_000_000
+NO_QUORUM = "no quorum"
+"""Why a coordinator steps down, as the core says it."""
 WAKING = (EventKind.RELEASED, EventKind.LEASE_CONFIRMED, EventKind.ROLE_CHANGED)
 
 
@@ -135,6 +137,8 @@ class Membership:
 
         def on_event(event: CoreEvent) -> None:
             facts.happened(event)
+            if event.kind is EventKind.STEPPED_DOWN and event.detail == NO_QUORUM:
+                self.link.on_coordinator(0, lost=True)
             if event.kind in WAKING:
                 woken()
 

@@ -17,10 +17,12 @@ from ramd.domain.service import (
     AddNodeResult,
     AddVoterRequest,
     AddVoterResult,
+    ReinitRequest,
+    ReinitResult,
     RemoveNodeRequest,
     RemoveNodeResult,
 )
-from ramd.members import orders
+from ramd.members import anew, orders
 
 NS_PER_MS = 1_000_000
 
@@ -50,6 +52,10 @@ class MemberCases(ABC):
     async def add_voter(self, request: AddVoterRequest, *, timeout_s: float) -> AddVoterResult:
         async with self._order("add-voter", request.actor, f"node {request.node_id}"):
             return await orders.add_voter(self._desk(), request, timeout_s=timeout_s)
+
+    async def reinit(self, request: ReinitRequest, *, timeout_s: float) -> ReinitResult:
+        async with self._order("reinit", request.actor, f"node {request.node_id}"):
+            return await anew.reinit(self._desk(), request, timeout_s=timeout_s)
 
     @asynccontextmanager
     async def _order(self, operation: str, actor: str, what: str) -> AsyncIterator[None]:

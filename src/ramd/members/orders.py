@@ -60,11 +60,11 @@ class Desk:
     secret: bytes
     secret_file: Path
 
-    async def settle(self, command: Command) -> ClusterState:
+    async def settle(self, command: Command, *, obstacle: str = "") -> ClusterState:
         """`command`, committed and applied here; the state afterwards. Raises Refused if it is
-        not acceptable, Unavailable, OutcomeUnknown."""
+        not acceptable or an `obstacle` was found already, Unavailable, OutcomeUnknown."""
         await self.consensus.read_barrier(timeout_s=PROPOSE_TIMEOUT_S)
-        why = refusal(self.consensus.state(), command)
+        why = refusal(self.consensus.state(), command) or obstacle
         if why:
             raise Refused(why)
         await self.consensus.propose(encode(command), timeout_s=PROPOSE_TIMEOUT_S)

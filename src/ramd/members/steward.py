@@ -19,6 +19,7 @@ from ramd.policy.membership import (
     Drop,
     Keep,
     Reconfigure,
+    Renewed,
     Step,
     Withdraw,
     next_step,
@@ -26,6 +27,7 @@ from ramd.policy.membership import (
 )
 from ramd.state.commands import Command, encode
 from ramd.state.member_commands import AdmitMember, DropMember, KeepMember, WithdrawInvitation
+from ramd.state.reinit import EndReinit
 
 STEP_TIMEOUT_S = 10.0
 AGAIN_NS = 1_000_000_000
@@ -95,6 +97,12 @@ class Steward:
             case Keep(node_id=node_id, reason=reason):
                 stays = KeepMember(node_id=node_id, reason=reason, at_unix_ms=now_ms)
                 await self._propose(stays)
+            case Renewed(order=order):
+                why = f"node {order.node_id} streams with a new copy"
+                done = EndReinit(
+                    node_id=order.node_id, copy=order.copy, reason=why, at_unix_ms=now_ms
+                )
+                await self._propose(done)
             case Reconfigure(promote=promote, remove=remove):
                 change = MemberChange(
                     promote=() if promote is None else (promote,),

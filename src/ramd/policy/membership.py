@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ramd.domain.decision import ClusterView
-from ramd.domain.model import Departure, Invitation
+from ramd.domain.model import Departure, Invitation, Reinit
 from ramd.domain.observation import ServerState
 from ramd.policy.picture import living, observation
+from ramd.policy.reinit import finished
 from ramd.policy.syncset import ruling_nodes
 
 VOTERS_MAX = 7
@@ -64,7 +65,14 @@ class Keep:
     reason: str
 
 
-Step: TypeAlias = Admit | Withdraw | Reconfigure | Drop | Keep
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """The order to make a copy anew is carried out."""
+
+    order: Reinit
+
+
+Step: TypeAlias = Admit | Withdraw | Reconfigure | Drop | Keep | Renewed
 
 
 def next_step(view: ClusterView, now_unix_ms: int) -> Step | None:
@@ -76,7 +84,7 @@ def next_step(view: ClusterView, now_unix_ms: int) -> Step | None:
     state = view.state
     if not state.formed or state.removal is not None or not view.voting.settled:
         return None
-    step = _joining(view, now_unix_ms) or _leaving(view)
+    step = _joining(view, now_unix_ms) or _leaving(view) or _renewed(view)
     return step or _stray(view) or _voting(view)
 
 
@@ -113,6 +121,11 @@ def _departure(view: ClusterView, order: Departure) -> Step | None:
     if _still_counts(view, node_id):
         return None
     return Reconfigure(promote=successor, remove=node_id)
+
+
+def _renewed(view: ClusterView) -> Step | None:
+    done = (order for order in view.state.reinits if finished(view, order))
+    return next((Renewed(order=order) for order in done), None)
 
 
 def _still_counts(view: ClusterView, node_id: int) -> bool:

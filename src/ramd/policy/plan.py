@@ -24,6 +24,7 @@ from ramd.domain.decision import (
 )
 from ramd.domain.model import ClusterState, Reign, StartMode
 from ramd.domain.observation import Attempt, Observation, ServerRole, ServerState
+from ramd.policy.reinit import due
 
 NO_ATTEMPT = Attempt(term=0, number=0)
 """Lower than any attempt: a seal under it is lifted by the first Follow of any coordinator."""
@@ -52,7 +53,7 @@ def plan(
     if state.reign is None:
         return Wait(reason="no primary has been chosen yet")
     if state.reign.node_id != facts.me:
-        return _replica(state.reign, directive, facts, observation)
+        return _replica(state, directive, facts, observation)
     if facts.released_epoch >= state.epoch:
         if facts.yielding_epoch == state.epoch:
             return _yielding(state.epoch, directive, facts, observation)
@@ -160,19 +161,21 @@ def _given_up(
 
 
 def _replica(
-    reign: Reign,
+    state: ClusterState,
     directive: Directive | None,
     facts: LocalFacts,
     observation: Observation,
 ) -> Goal:
     """Not the holder."""
+    reign = state.reigns[-1]
     order = _order(directive, facts, reign.epoch) if facts.in_touch else None
     if order is not None and order.sealed:
         return StaySealed(epoch=order.epoch, attempt=order.attempt)
     if _succeeded(reign, facts, observation):
         return Wait(reason=f"standing by, fenced, until node {reign.node_id} is promoted")
     if order is not None and order.epoch == reign.epoch:
-        return Follow(epoch=reign.epoch, upstream=reign.node_id)
+        anew = observation.copy if due(state, facts.me, observation.copy) else ""
+        return Follow(epoch=reign.epoch, upstream=reign.node_id, anew=anew)
     if facts.sealed_attempt is not None or _is_primary(observation):
         # A primary whose epoch is over stops at once, told or not.
         return StaySealed(epoch=reign.epoch, attempt=facts.sealed_attempt or NO_ATTEMPT)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from ramd.domain.model import ClusterState
 from ramd.domain.sync import ALONE, NO_SET, Stream, SyncMember, SyncSet
-from ramd.policy.syncset import confirmers, synchronous
+from ramd.policy.syncset import confirmers, joining, synchronous
 
 NS_PER_MS = 1_000_000
 JOIN_NS = 2_000_000_000
@@ -145,7 +145,7 @@ def _usable(view: SyncView) -> list[SyncMember]:
     }
     for member, since_ns in memory.missing.items():
         lately = view.now_ns - since_ns < LEAVE_NS and member.copy
-        if lately and member.node_id in confirmers(view.state, view.me):
+        if lately and member.node_id in joining(view.state, view.me):
             found.setdefault(member.node_id, member)
     return list(found.values())
 
@@ -166,7 +166,7 @@ def _set(members: list[SyncMember], k: int) -> SyncSet:
 
 
 def _streaming(view: SyncView) -> tuple[SyncMember, ...]:
-    nodes = confirmers(view.state, view.me)
+    nodes = joining(view.state, view.me)
     return tuple(
         SyncMember(node_id=stream.node_id, copy=stream.copy)
         for stream in view.streams

@@ -70,6 +70,7 @@ def _listed(state: ClusterState, order: SyncOrder, primary: int) -> Settings:
     member = _named(state, order.add or order.remove, primary)
     able = confirmers(state, primary)
     names = {state_member.name for state_member in _members(state, able)}
+    everybody = {m.name for m in state.members if not m.nosync and m.node_id != primary}
     if order.add:
         if member.nosync:
             raise Refused(
@@ -78,8 +79,12 @@ def _listed(state: ClusterState, order: SyncOrder, primary: int) -> Settings:
                 field="node_name",
                 hint="take `nosync` out of its configuration file first",
             )
+        if member.name in names:
+            raise _already(f"{member.name} may confirm commits already", "add", everybody - names)
         names.add(member.name)
     else:
+        if member.name not in names:
+            raise _already(f"{member.name} may not confirm commits anyway", "remove", names)
         left = names - {member.name}
         if len(left) < state.settings.num_sync_standbys:
             raise Refused(
@@ -90,11 +95,20 @@ def _listed(state: ClusterState, order: SyncOrder, primary: int) -> Settings:
                 hint="lower num_sync_standbys first, or switch synchronous replication off",
             )
         names = left
-    everybody = {m.name for m in state.members if not m.nosync and m.node_id != primary}
     # The primary stays on the list: it may be a replica next.
     kept = names | {m.name for m in state.members if m.node_id == primary}
     wanted = () if names == everybody else tuple(sorted(kept))
     return replace(state.settings, sync_standby_names=wanted)
+
+
+def _already(why: str, verb: str, others: set[str]) -> Refused:
+    whom = ", ".join(sorted(others))
+    return Refused(
+        why,
+        code="conflict",
+        field="node_name",
+        hint=f"to {verb}: {whom}" if whom else f"there is no replica to {verb}",
+    )
 
 
 def _named(state: ClusterState, selector: str, primary: int) -> Member:

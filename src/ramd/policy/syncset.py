@@ -50,6 +50,11 @@ def confirmers(state: ClusterState, primary: int) -> tuple[int, ...]:
     return tuple(node for node in nodes if node != primary and may_confirm(state, node))
 
 
+def joining(state: ClusterState, primary: int) -> tuple[int, ...]:
+    """Those of them that may be in the next set: a copy that is to go confirms nothing more."""
+    return tuple(n for n in confirmers(state, primary) if state.reinit(n) is None)
+
+
 def synchronous(state: ClusterState, primary: int) -> bool:
     """Commits shall wait for replicas, as people have set it: `auto` counts replicas, not those
     that may confirm, so that taking one off the list does not switch all of it off."""
@@ -158,7 +163,7 @@ def granted_set(
         return SyncGrant(target=NO_SET, primary_copy=copy, after_loss=loss)
     ready = [
         SyncMember(node_id=node, copy=reports[node].copy)
-        for node in confirmers(state, winner)
+        for node in joining(state, winner)
         if node in reports and not void(view, node, reports)
         if reports[node].copy and reports[node].position.lsn <= upto
     ]

@@ -26,8 +26,13 @@ TOOL_NAMES = frozenset({"initdb", "pg_basebackup", "pg_rewind"})
 TOOL_TARGETS = ("--pgdata=", "--target-pgdata=")
 WORKPLACES = ("clone-tmp", "initdb-tmp")
 """Suffixes of where a data directory is made, see `make`."""
+DEAD_STATES = ("Z", "X")
 POLL_S = 0.01
+SOON_S = 0.002
+DYING_S = 0.1
+"""How long those that were just killed are watched before everything is searched again."""
 LOOKUP_TIMEOUT_S = 10.0
+STAT_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +47,13 @@ class Process:
 
     @property
     def dead(self) -> bool:
-        return self.state in ("Z", "X")
+        return self.state in DEAD_STATES
 
 
 def look_at(pid: int, account: Account) -> Process | None:
     """The process `pid`, or None if there is none."""
-    folder = Path("/proc", str(pid))
-    try:
-        stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    stat = stat_of(pid)
+    if stat is None:
         return None
     name, _, rest = stat.partition("(")[2].rpartition(")")
     fields = rest.split()
@@ -63,6 +66,21 @@ def look_at(pid: int, account: Account) -> Process | None:
     )
 
 
+def stat_of(pid: int) -> str | None:
+    """What /proc says of a process, None if there is none. By the plainest calls: every process of
+    the host is read while a failover waits."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    try:
+        return os.read(descriptor, STAT_BYTES_MAX).decode(errors="replace")
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
 def cwd_of(pid: int, account: Account) -> str:
     """Working directory of a process, '' if it has none (any more).
 
@@ -71,7 +89,7 @@ def cwd_of(pid: int, account: Account) -> str:
     """
     link = f"/proc/{pid}/cwd"
     try:
-        return str(Path(link).readlink())
+        return os.readlink(link)  # noqa: PTH115 - of every server process of the host, in a hurry
     except (FileNotFoundError, ProcessLookupError):
         return ""
     except PermissionError:
@@ -203,8 +221,29 @@ async def kill_remains(site: Site, *, timeout_ms: int) -> None:
                 f"processes of the server in {site.data_dir} do not end: {who}; "
                 f"{users} attached to its shared memory"
             )
-        await asyncio.sleep(POLL_S)
+        if left:
+            await dying(left, DYING_S)
+        else:
+            await asyncio.sleep(POLL_S)
     remove_locks(site, pidfile)
+
+
+async def dying(processes: list[Process], within_s: float) -> None:
+    """Returns once none of these is left, or after `within_s`. That nobody else is there, only
+    another search can tell."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within_s
+    while any(lives(process) for process in processes) and loop.time() < until:
+        await asyncio.sleep(SOON_S)
+
+
+def lives(process: Process) -> bool:
+    """This very process has not ended."""
+    stat = stat_of(process.pid)
+    if stat is None:
+        return False
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[19]) == process.start_ticks and fields[0] not in DEAD_STATES
 
 
 def remove_locks(site: Site, pidfile: PidFile | None) -> None:

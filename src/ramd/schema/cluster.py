@@ -45,6 +45,8 @@ class NodeView(NodeData):
     vote: Vote | None
     """Its voice in the group; a learner has none yet, or there are enough voters without it."""
     leaving: bool
+    reinit: bool
+    """A person ordered a new copy, and the node does not stream with it yet."""
     """It is to be removed, or replaced once its successor can vote."""
     fence: FenceWord | None
     """Who keeps its server from acknowledging without a lease; none: no server runs."""

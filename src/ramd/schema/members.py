@@ -46,6 +46,10 @@ class AddVoterRequest(Request):
     node_id: Annotated[int, Field(ge=1, le=NODES_MAX)]
 
 
+class ReinitRequest(Request):
+    """Make a replica's copy anew; the path names it."""
+
+
 class AddNodeData(Answer):
     """POST /cluster/add-node: the node may join until `expires_at`."""
 
@@ -77,3 +81,14 @@ class AddVoterData(Answer):
 
     node_id: int
     voters: tuple[int, ...]
+
+
+class ReinitData(Answer):
+    """POST /nodes/{id}/reinit: the order is recorded."""
+
+    node_reinitialized: int
+    name: str
+    done: bool
+    """It streams with the new copy; false: it is still at it, and goes on by itself."""
+    activity: str
+    """What the node's daemon is doing with it, for people."""

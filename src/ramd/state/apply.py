@@ -26,7 +26,7 @@ from ramd.domain.model import (
 )
 from ramd.domain.sync import SyncSettings
 from ramd.state import membership as members
-from ramd.state import sync
+from ramd.state import reinit, sync
 from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
@@ -50,6 +50,7 @@ from ramd.state.member_commands import (
 )
 from ramd.state.phases import RecordPhases, phases_refusal, with_phases
 from ramd.state.recovery import RecordRecovery, recovered, recovery_refusal
+from ramd.state.reinit import EndReinit, OrderReinit
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 REIGNS_MAX = 64
@@ -191,7 +192,8 @@ def _granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
         failover_count=state.failover_count + (1 if moved else 0),
         changed_unix_ms=reign.since_unix_ms,
     )
-    # Not refused: the group has granted it already. Whoever is primary does not leave.
+    # Not refused: the group has granted it already. Whoever is primary stays as it is.
+    later = reinit.without_reinit(later, reign.node_id)
     return _recorded(members.without_departure(later, reign.node_id), payload.record)
 
 
@@ -364,6 +366,8 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     DropMember: members.drop_refusal,
     RecordPhases: phases_refusal,
     RecordRecovery: recovery_refusal,
+    OrderReinit: reinit.order_refusal,
+    EndReinit: reinit.end_refusal,
 }
 _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     InitCluster: _init,
@@ -386,4 +390,6 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     DropMember: lambda state, command: _recorded(*members.dropped(state, command)),
     RecordPhases: with_phases,
     RecordRecovery: lambda state, command: _recorded(*recovered(state, command)),
+    OrderReinit: lambda state, command: _recorded(*reinit.ordered(state, command)),
+    EndReinit: lambda state, command: _recorded(*reinit.ended(state, command)),
 }

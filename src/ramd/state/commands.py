@@ -34,6 +34,7 @@ from ramd.state.member_commands import (
 )
 from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
+from ramd.state.reinit import EndReinit, OrderReinit
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 
 VERSION = 1
@@ -140,6 +141,8 @@ Command: TypeAlias = (
     | DropMember
     | RecordPhases
     | RecordRecovery
+    | OrderReinit
+    | EndReinit
 )
 
 
@@ -177,6 +180,8 @@ _TAGS: dict[str, type[Command]] = {
     "drop": DropMember,
     "phases": RecordPhases,
     "recovery": RecordRecovery,
+    "reinit": OrderReinit,
+    "reinit_end": EndReinit,
 }
 _NAMES: dict[type[Command], str] = {kind: tag for tag, kind in _TAGS.items()}
 

@@ -19,6 +19,7 @@ from ramd.state.member_commands import (
     RemoveMember,
     WithdrawInvitation,
 )
+from ramd.state.reinit import without_reinit
 
 MEMBERS_MAX = 9
 NODE_ID_MAX = 9
@@ -250,7 +251,7 @@ def drop_refusal(state: ClusterState, command: DropMember) -> str:
 def dropped(state: ClusterState, command: DropMember) -> Change:
     """The state without the member."""
     later = replace(
-        state,
+        without_reinit(state, command.node_id),
         members=tuple(m for m in state.members if m.node_id != command.node_id),
         departures=_staying(state, command.node_id),
         changed_unix_ms=command.at_unix_ms or state.changed_unix_ms,

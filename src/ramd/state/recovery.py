@@ -52,6 +52,7 @@ def recovered(state: ClusterState, command: RecordRecovery) -> tuple[ClusterStat
         handover=moved,
         invitations=(),
         departures=(),
+        reinits=(),
         changed_unix_ms=command.at_unix_ms,
     )
     record = DecisionRecord(

@@ -138,6 +138,14 @@ def test_an_outage_belongs_to_the_fault_that_came_last_before_it() -> None:
     assert found["server killed, replica"] == pytest.approx([0.5])
 
 
+def test_the_longest_outages_name_their_step() -> None:
+    findings = Findings(command="", judged=True)
+    findings.storm.from_s, findings.storm.until_s = 10.0, 15.0
+    fault = Begun(at_s=10.2, kind=Kind.NODE_KILLED, role=Role.PRIMARY, number=7)
+    findings.storm.faults.append(fault)
+    assert "longest: 4.9 s after 7 (node killed, primary)" in text(findings, answered())
+
+
 def answered() -> History:
     one = Ack(
         client=101, number=1, work=Work.INSERT, node=1, timeline=1, sent_s=10, received_s=10.1

@@ -228,6 +228,8 @@ class TestCheckQuorum:
         lab.elapse(200, only=[1])
         assert lab.leaders() == []
         assert EventKind.STEPPED_DOWN in kinds(lab, 1)
+        why = [e.detail for e in lab.members[1].events if e.kind is EventKind.STEPPED_DOWN]
+        assert why == ["no quorum"], "hosts go by this word"
 
     def test_a_quorum_is_enough(self) -> None:
         lab = led()

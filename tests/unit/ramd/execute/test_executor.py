@@ -145,6 +145,51 @@ async def test_new_goal_does_not_wait_for_the_backoff_of_the_old(tmp_path: Path)
 
 
 @virtual
+async def test_a_wait_in_between_forgets_no_failure(tmp_path: Path) -> None:
+    """A coordinator that comes and goes: the node tries no more often for that."""
+    node = make(tmp_path, Situation.FOREIGN)
+    attempt = Attempt(term=5, number=0)
+    async with node.running():
+        node.executor.pursue(FOLLOW, attempt=attempt)
+        await node.until(lambda: node.executor.standing().failures == 6, within_s=400)
+        for _ in range(4):
+            await node.reach(Wait(reason="no coordinator is heard"), within_s=0.2)
+            assert node.executor.standing().activity == "no coordinator is heard"
+            node.executor.pursue(FOLLOW, attempt=attempt)
+            await elapse(0.2)
+        assert node.executor.standing().failures == 6
+        node.executor.pursue(Wait(reason="no coordinator is heard"))
+        await elapse(0.2)
+        # Another attempt may be what was missing.
+        node.executor.pursue(FOLLOW, attempt=Attempt(term=6, number=0))
+        await node.until(lambda: node.executor.standing().failures == 7, within_s=0.2)
+        assert "failed 7 times: the data directory" in node.executor.standing().activity
+
+
+@virtual
+async def test_a_wait_in_between_keeps_no_second_directory_aside(tmp_path: Path) -> None:
+    """A copy that does not start either: the disk is not filled with one after the other."""
+    node = make(tmp_path, Situation.STOPPED)
+    node.server.on_call = fails_to_start
+    async with node.running():
+        for _ in range(6):
+            node.executor.pursue(FOLLOW)
+            await elapse(600)
+            node.executor.pursue(Wait(reason="no coordinator is heard"))
+            await elapse(1)
+        assert len(node.server.aside) == 1
+        assert node.server.calls.count("clone") == 1
+        node.executor.pursue(Follow(epoch=2, upstream=3))
+        await elapse(0.05)
+        assert node.executor.standing().failures == 1, "another goal is another matter"
+
+
+def fails_to_start(call: str) -> None:
+    if call == "start":
+        raise PostgresError("the server did not start")
+
+
+@virtual
 async def test_success_forgets_the_failures(tmp_path: Path) -> None:
     node = make(tmp_path, Situation.ABSENT)
     node.server.fail("clone", PostgresError("no"))

@@ -38,6 +38,22 @@ def stopped(node: Node) -> bool:
 
 
 @virtual
+async def test_what_a_server_left_in_the_page_opens_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its number stands there until the next start."""
+    caplog.set_level(logging.DEBUG, "ramd")
+    node, fence = await leading(tmp_path)
+    number = fence.start_number()
+    assert number
+    node.server.process = None
+    node.guard.open(2, number)
+    assert not node.guard.opened
+    assert fence.published == []
+    assert event(caplog, "lease_published") == []
+
+
+@virtual
 async def test_server_outlives_its_lease_and_writes_again_when_it_returns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

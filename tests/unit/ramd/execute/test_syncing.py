@@ -9,94 +9,19 @@ from typing import Any
 import pytest
 
 from ramd.domain.errors import PostgresError
-from ramd.domain.fence import Pulse
-from ramd.domain.lsn import Lsn
 from ramd.domain.sync import (
     ALONE,
-    Stream,
     SyncConf,
-    SyncFacts,
-    SyncMember,
     SyncRecord,
-    SyncSet,
 )
-from ramd.execute.syncing import Syncing
 from ramd.policy.syncing import JOIN_NS
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from tests.support.fake_fence import acknowledges, crash_cycle
-from tests.support.fenced_node import LEAD, elected
-from tests.support.ramd_node import ME
-from tests.support.virtual_time import clock_ns, elapse, virtual
+from tests.support.fenced_node import LEAD
+from tests.support.sync_primary import COPY, ENOUGH_S, Primary, any_of, granted
+from tests.support.virtual_time import elapse, virtual
 
-COPY = {2: "2" * 16, 3: "3" * 16}
 ALONE_NOW = SyncConf(target=ALONE, generation=8)
-ENOUGH_S = 0.5
-"""For several looks; less than it takes a replica to join or leave."""
-
-
-def any_of(k: int, *nodes: int) -> SyncSet:
-    return SyncSet(members=tuple(SyncMember(node_id=n, copy=COPY[n]) for n in nodes), k=k)
-
-
-def granted(target: SyncSet, *, old: SyncSet | None = None) -> SyncRecord:
-    rules = (target,) if old is None else (old, target)
-    return SyncRecord(generation=7, rules=rules, target=target)
-
-
-class Primary:
-    """Node 1, elected in epoch 2, its server, and the syncing beside it. `loaded` is the oldest
-    generation of any process, `flushed` where each stream is."""
-
-    def __init__(self, tmp_path: Path, record: SyncRecord, *, loads: bool = True) -> None:
-        self.node, self.fence = elected(tmp_path, loads=loads)
-        self.node.consensus.cluster = replace(self.node.consensus.cluster, sync=record)
-        self.syncing = Syncing(
-            me=ME,
-            server=self.node.server,
-            consensus=self.node.consensus,
-            store=self.node.store,
-            clock=clock_ns,
-        )
-        self.node.unsynced = self.syncing.obstacle
-        self.loaded, self.defined = 7, True
-        self.flushed: dict[int, int] = {}
-        self.counted: set[int] = {2, 3}
-        self.strangers = 0
-        self.end = 2000
-        self.show()
-
-    @property
-    def record(self) -> SyncRecord:
-        return self.node.consensus.cluster.sync
-
-    @property
-    def proposed(self) -> list[Any]:
-        kinds = (ChangeSync, SettleSync, RelaxSync)
-        return [c for c in self.node.consensus.proposed if isinstance(c, kinds)]
-
-    def show(self, **changes: Any) -> None:
-        """What page and server say from now on."""
-        for name, value in changes.items():
-            setattr(self, name, value)
-        self.fence.latest = Pulse(
-            at_ns=1,
-            in_recovery=False,
-            timeline=2,
-            sync_generation=self.loaded,
-            sync_defined=self.defined,
-        )
-        self.node.server.streams = SyncFacts(
-            flushed=Lsn(self.end),
-            names="",
-            strangers=self.strangers,
-            streams=tuple(
-                Stream(node_id=n, copy=COPY[n], flushed=Lsn(at), counts=n in self.counted)
-                for n, at in sorted(self.flushed.items())
-            ),
-        )
-
-    def waits(self) -> str:
-        return self.syncing.obstacle(2)
 
 
 @virtual
@@ -296,7 +221,10 @@ async def test_the_server_waits_for_nobody_only_when_that_is_recorded(tmp_path: 
 
 
 @virtual
-async def test_nothing_is_proposed_without_the_lease(tmp_path: Path) -> None:
+async def test_nothing_is_proposed_without_the_lease_and_what_would_be_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "ramd")
     primary = Primary(tmp_path, SyncRecord(generation=7, rules=(any_of(1, 2, 3),)))
     primary.show(flushed={2: 2000, 3: 2000})
     async with primary.node.running(primary.syncing.run()):
@@ -307,6 +235,8 @@ async def test_nothing_is_proposed_without_the_lease(tmp_path: Path) -> None:
         primary.show(flushed={})
         await elapse(60)
         assert primary.proposed == []
+        said = [r for r in caplog.records if getattr(r, "event", "") == "sync_proposed"]
+        assert len(said) == 1
 
 
 @virtual

@@ -62,6 +62,22 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
         (led(), SyncOrder(add="node9"), "not_found", "no node 'node9'", "node2, node3, node4"),
         (led(), SyncOrder(remove="node1"), "conflict", "is the primary", "node2, node3, node4"),
         (led(nosync=2), SyncOrder(add="node2"), "conflict", "tagged nosync", "nosync"),
+        (led(), SyncOrder(add="node2"), "conflict", "may confirm commits already", "no replica to"),
+        (
+            led(sync_standby_names=("node2", "node3")),
+            SyncOrder(add="3"),
+            "conflict",
+            "node3 may confirm commits already",
+            "to add: node4",
+        ),
+        (
+            led(sync_standby_names=("node2", "node3")),
+            SyncOrder(remove="node4"),
+            "conflict",
+            "node4 may not confirm commits anyway",
+            "to remove: node2, node3",
+        ),
+        (led(nosync=2), SyncOrder(remove="node2"), "conflict", "anyway", "node3, node4"),
         (
             led(num_sync_standbys=3),
             SyncOrder(remove="node2"),

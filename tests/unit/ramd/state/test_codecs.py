@@ -15,6 +15,7 @@ from ramd.domain.model import (
     Member,
     Phase,
     Reign,
+    Reinit,
     Removal,
     Settings,
     StartMode,
@@ -58,6 +59,7 @@ from ramd.state.member_commands import (
 )
 from ramd.state.phases import RecordPhases
 from ramd.state.recovery import RecordRecovery
+from ramd.state.reinit import EndReinit, OrderReinit
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
 from ramd.state.wire import (
     Beat,
@@ -98,6 +100,8 @@ COMMANDS: tuple[Command, ...] = (
     DropMember(node_id=2, at_unix_ms=5),
     RecordPhases(epoch=2, phases=(Phase(name="ü", ms=5),)),
     RecordRecovery(cluster_id="c2", survivor=2, requested_by="ü", at_unix_ms=5),
+    OrderReinit(reinit=Reinit(node_id=2, copy="2a", requested_by="ü"), at_unix_ms=5),
+    EndReinit(node_id=2, copy="2a", reason="ü", at_unix_ms=5),
 )
 REIGN = Reign(epoch=1, node_id=1, timeline=1, start=StartMode.PROMOTE, seal_lsn=Lsn(5))
 ATTEMPT = Attempt(term=5, number=1)

@@ -1,0 +1,145 @@
+"""Orders that the present state of a real cluster forbids: refused with the reason and what would
+be accepted, by REST and by ramctrl, and nothing is changed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.cluster_stories import (
+    HEAL_S,
+    Clusters,
+    epoch_of,
+    primary_of,
+    replicas_of,
+    same_everywhere,
+    write,
+)
+from tests.support.sync_stories import until_settled
+from tests.support.wait import wait_for
+from tests.unit.ramctrl.cli import Ran, ramctrl
+from tools.local_cluster import LocalCluster
+
+
+@pytest.fixture(scope="module")
+def cluster(clusters: Clusters) -> LocalCluster:
+    made = clusters.three_nodes(pgraft_extension="required")
+    until_settled(made)
+    return made
+
+
+def still(cluster: LocalCluster) -> dict[str, Any]:
+    """What a refused order must leave as it was."""
+    status = cluster.status()
+    assert status is not None
+    kept = ("epoch", "timeline", "primary_node_id", "failover_count", "last_decision", "sync")
+    return {key: status[key] for key in kept} | {
+        "servers": [cluster.processes.postmaster_pid(node) for node in (1, 2, 3)]
+    }
+
+
+def asked_of(cluster: LocalCluster, node: int, *arguments: object) -> Ran:
+    port = str(cluster.ports.http + node - 1)
+    return ramctrl("--port", port, *(str(argument) for argument in arguments))
+
+
+def test_what_the_state_forbids_changes_nothing(cluster: LocalCluster) -> None:
+    until_settled(cluster)
+    primary, (replica, other) = primary_of(cluster), replicas_of(cluster)
+    targets = f"node {replica}, {other}"
+    names = f"node{replica}, node{other}"
+    cases = [
+        ("/cluster/failover", {"target_node": 7}, 404, "not_found", "nodes: node1, node2, node3"),
+        ("/cluster/failover", {"target_node": primary}, 409, "conflict", targets),
+        ("/cluster/promote", {"node_id": primary}, 409, "conflict", targets),
+        ("/cluster/demote", {"node_id": replica}, 409, "conflict", "'primary'"),
+        ("/replication/sync", {"num_sync_standbys": 3}, 400, "invalid_field", "1 to 2"),
+        ("/sync-standbys/add", {"node_name": "nobody"}, 404, "not_found", names),
+        ("/sync-standbys/add", {"node_name": f"node{primary}"}, 409, "conflict", names),
+        ("/sync-standbys/add", {"node_name": f"node{replica}"}, 409, "conflict", "no replica"),
+        ("/sync-standbys/remove", {"node_name": f"node{primary}"}, 409, "conflict", names),
+    ]
+    before = still(cluster)
+    for node in (primary, replica):
+        for path, body, code, word, accepted in cases:
+            status, answer = cluster.api(node, "POST", path, body, timeout_s=30)
+            assert (status, answer["error"]) == (code, word), (path, body, answer)
+            assert accepted in answer["hint"], (path, body, answer)
+            assert answer["message"]
+    for arguments, exit_code, says in (
+        (("failover", "--target", primary), 5, "is the primary already"),
+        (("failover", "--target", "nobody"), 4, "there is no node"),
+        (("demote", replica), 5, "is not the primary"),
+        (("replication", "set-mode", "--count", 3), 2, "there are 2 that may"),
+        (("replication", "add", f"node{replica}"), 5, "already"),
+    ):
+        ran = asked_of(cluster, replica, *arguments)
+        assert (ran.code, ran.out) == (exit_code, ""), (arguments, ran)
+        assert says in ran.err
+    assert still(cluster) == before
+
+
+def test_the_last_one_that_may_confirm_is_not_taken_away(cluster: LocalCluster) -> None:
+    until_settled(cluster)
+    primary, (replica, other) = primary_of(cluster), replicas_of(cluster)
+    order = ("POST", "/sync-standbys/remove")
+    gone = cluster.api(primary, *order, {"node_name": f"node{replica}"}, timeout_s=30)
+    assert gone[0] == 200, gone
+    before = still(cluster)
+    for name, says in ((f"node{other}", "num_sync_standbys is 1"), (f"node{replica}", "anyway")):
+        status, answer = cluster.api(replica, *order, {"node_name": name}, timeout_s=30)
+        assert (status, answer["error"]) == (409, "conflict"), answer
+        assert says in answer["message"]
+        assert answer["hint"]
+    assert still(cluster) == before
+    back = {"node_name": f"node{replica}"}
+    assert cluster.api(primary, "POST", "/sync-standbys/add", back, timeout_s=30)[0] == 200
+    until_settled(cluster)
+
+
+def test_of_two_orders_at_once_nobody_gets_the_others_answer(cluster: LocalCluster) -> None:
+    """Two daemons are asked for two targets at the same instant: whoever hears of success has got
+    what was asked for."""
+    until_settled(cluster)
+    targets = replicas_of(cluster)
+    epoch = epoch_of(cluster)
+
+    def move(node: int) -> tuple[int, dict[str, Any]]:
+        return cluster.api(node, "POST", "/cluster/failover", {"target_node": node}, timeout_s=90)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = dict(zip(targets, pool.map(move, targets), strict=True))
+    done = [node for node, (status, _) in answers.items() if status == 200]
+    assert done, answers
+    for node, (status, answer) in answers.items():
+        if status == 200:
+            assert answer["data"]["new_primary"] == node
+        else:
+            assert status == 409, answer
+            assert answer["error"] in ("busy", "conflict", "no_candidate", "other_node_promoted")
+    assert len(done) <= epoch_of(cluster) - epoch <= len(targets)
+    until_settled(cluster)
+
+
+def test_a_target_that_has_just_died_is_not_told_as_success(cluster: LocalCluster) -> None:
+    """Nobody counts it as silent yet. Either it is refused or undone, and the old primary goes on,
+    or the answer names who took over instead."""
+    until_settled(cluster)
+    primary, (target, _) = primary_of(cluster), replicas_of(cluster)
+    rows = write(cluster, range(1, 11))
+    cluster.kill_node(target)
+    asked = {"target_node": target}
+    status, answer = cluster.api(primary, "POST", "/cluster/failover", asked, timeout_s=90)
+    assert status in (409, 503), answer
+    wait_for(lambda: bool((cluster.status() or {}).get("has_quorum")), HEAL_S, "a quorum")
+    if answer["error"] == "other_node_promoted":
+        assert answer["details"]["new_primary"] == primary_of(cluster) != target
+    elif status == 409:
+        assert answer["error"] == "no_candidate"
+        assert f"node {target}" in answer["message"]
+        assert primary_of(cluster) == primary
+    cluster.spawn(target)
+    until_settled(cluster)
+    same_everywhere(cluster, rows)
