@@ -124,8 +124,7 @@ class Daemon:
         ports = self._ports()
         ttl_ms = world.plan.timing.lease_ttl_ns // 1_000_000
         self.guard = Guard(ports, ttl_ms=ttl_ms, note=cast(LeaseNote, host.note))
-        rng = random.Random(world.rng.getrandbits(32))
-        self.executor = Executor(ports, self.guard, rng=rng)
+        self.executor = Executor(ports, self.guard, rng=random.Random(world.rng.getrandbits(32)))
         self.coordinator = Coordinator(
             me=host.node_id,
             consensus=self.link,
