@@ -191,7 +191,6 @@ class Placed:
         return {"settings": SYNC, "size": 5} if name == "sealed" else {"settings": ASYNC}
 
 
-RUNNING = (Situation.STARTING, Situation.REPLICA, Situation.PRIMARY)
 PLACED = tuple(
     Placed(story=story, situation=situation)
     for story in (
@@ -204,7 +203,7 @@ PLACED = tuple(
         situations.gives_up,
     )
     for situation in Situation
-    if story is not situations.gives_up or situation not in RUNNING
+    if story is not situations.gives_up or situation is Situation.CRASHED
 )
 
 

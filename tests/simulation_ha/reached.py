@@ -13,6 +13,10 @@ UNIT_ONLY = {
     "rule coordinator_not_ready": "tests/unit/ramd/policy/test_decide.py",
     "transition starting GiveUp": "tests/unit/ramd/execute/test_table.py",
     "transition replica GiveUp": "tests/unit/ramd/execute/test_table.py",
+    "transition absent GiveUp": "tests/unit/ramd/execute/test_table.py",
+    "transition partial GiveUp": "tests/unit/ramd/execute/test_table.py",
+    "transition foreign GiveUp": "tests/unit/ramd/execute/test_table.py",
+    "transition stopped GiveUp": "tests/unit/ramd/execute/test_table.py",
 }
 """Defensive: a coordinator that is not ready does not ask for a decision; and a server that runs as
 a replica in an epoch that it was opened for is given back by Lead, or stopped by the guard, before

@@ -13,5 +13,5 @@ ROOT = Path(__file__).parents[2]
 def test_every_rule_and_transition_is_reached() -> None:
     reached = by_stories()
     never = {name for name in everything() if not reached[name]}
-    assert never == set(UNIT_ONLY) | BY_SEEDS, "reached by no story: add one"
+    assert never <= set(UNIT_ONLY) | BY_SEEDS, "reached by no story: add one"
     assert all((ROOT / test).exists() for test in UNIT_ONLY.values())
