@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from tests.simulation_ha.reached import UNIT_ONLY  # noqa: E402 - needs the path
 from tests.support.ha_runner import (  # noqa: E402 - needs the path
     Totals,
     rules_reached,
@@ -106,7 +107,8 @@ def _reached(what: str, counts: dict[str, int]) -> None:
     never = [name for name, count in counts.items() if not count]
     print(f"{len(counts) - len(never)} of {len(counts)} {what} reached")
     for name, count in counts.items():
-        print(f"{count:>12,} {name}" if count else f"       never {name}")
+        by = "unit tests" if f"{what[:-1]} {name}" in UNIT_ONLY else "stories"
+        print(f"{count:>12,} {name}" if count else f"       never {name} (by {by} only)")
 
 
 if __name__ == "__main__":

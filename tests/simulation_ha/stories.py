@@ -16,7 +16,7 @@ from ramd.state.commands import ChangeSettings
 from ramd.state.sync import ChangeSync
 from tests.support.ha_host import STUCK, Host
 from tests.support.ha_net import WAL
-from tests.support.ha_people import order
+from tests.support.ha_people import order, quietly
 from tests.support.ha_world import World
 
 SYNC = Settings(
@@ -45,6 +45,20 @@ async def formed(world: World, *, sync: bool = True) -> Host:
     for node_id in (4, 5) if sync else ():
         world.network.cut(1, node_id, WAL)
     return primary
+
+
+async def coordinated_by(world: World, node_id: int) -> Host:
+    """The coordinator hands over to this node."""
+
+    def there() -> bool:
+        now = world.coordinator()
+        if now is None or now.node_id == node_id or now.daemon is None:
+            return now is not None and now.node_id == node_id
+        now.daemon.actor.call(quietly, now.daemon.link.transfer, node_id)
+        return False
+
+    await world.until(there, FAILOVER_S, f"node {node_id} coordinates")
+    return world.hosts[node_id]
 
 
 async def acked(world: World, count: int = 3) -> None:

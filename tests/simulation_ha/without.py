@@ -18,9 +18,10 @@ from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, damping, election, plan, syncset
+from ramd.policy import candidates, damping, election, membership, plan, syncset
 from ramd.state import apply as state_apply
 from ramd.state import sync
+from ramd.state.member_commands import DropMember
 from ramd.state.sync import ChangeSync
 from tests.support.ha_world import World
 
@@ -189,6 +190,27 @@ def two_entries(patch: pytest.MonkeyPatch, world: World) -> None:
 def checked_sets(patch: pytest.MonkeyPatch, _world: World) -> None:
     """M9: any set is taken."""
     patch.setattr(sync, "set_refusal", lambda *_, **__: "")
+
+
+def raised_commits(_patch: pytest.MonkeyPatch, world: World) -> None:
+    """H4: a session may ask not to wait for replicas."""
+    world.raises_weak = False
+
+
+def checked_waits(_patch: pytest.MonkeyPatch, world: World) -> None:
+    """H4: a commit whose wait was cancelled is confirmed with a warning."""
+    world.checks_waits = False
+
+
+def kept_until_it_counts_no_more(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M7: a member that commits may rest on is let go."""
+    patch.setattr(membership, "_still_counts", lambda *_: False)
+    original = state_apply._CHECKS[DropMember]
+
+    def refusal(state: ClusterState, command: DropMember) -> str:
+        return original(replace(state, sync=replace(state.sync, rules=())), command)
+
+    patch.setitem(state_apply._CHECKS, DropMember, refusal)
 
 
 def waiting_fenced(patch: pytest.MonkeyPatch, _world: World) -> None:

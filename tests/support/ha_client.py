@@ -92,11 +92,22 @@ class Session:
         server, record = self.server, self.record
         assert record is not None
         server.flush(count)
-        if server.defined and record.end > server.released:
-            server.host.world.tally["commits that waited"] += 1
-            server.waiters.append(Waiter(record.end, self._confirmed))
+        world = server.host.world
+        waits = world.raises_weak or not world.weak_sessions
+        if server.defined and record.end > server.released and waits:
+            world.tally["commits that waited"] += 1
+            server.waiters.append(Waiter(record.end, self._confirmed, self._cancelled))
         else:
             self._confirmed()
+
+    def _cancelled(self) -> None:
+        """The wait was cancelled: PostgreSQL warns and confirms, its extension ends the session."""
+        server, client = self.server, self.client
+        if not server.host.world.checks_waits:
+            self._confirmed()
+            return
+        server.open_xids -= 1
+        client.actor.call(client.closed, self.number)
 
     def _confirmed(self) -> None:
         """The check after the flush: without a lease the session ends instead of answering."""

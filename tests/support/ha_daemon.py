@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from pgraft.core.types import CoreEvent, EventKind, NodeId
@@ -27,9 +28,12 @@ from ramd.link.handle import Link, Times
 from ramd.link.join import WAKING
 from ramd.link.state_copy import StateCopy
 from ramd.loop import ControlLoop, Parts
+from ramd.members.steward import Steward
 from ramd.observe.observer import Identity, Observer
 from ramd.state.commands import Command, encode
-from tests.support.ha_group import Casts, GroupHooks, GroupNode
+from tests.support.ha_casts import Casts
+from tests.support.ha_group import GroupHooks, GroupNode
+from tests.support.ha_members import peer, unix_ms
 from tests.support.ha_server import SimServer
 from tests.support.ha_time import Actor
 
@@ -65,14 +69,17 @@ class SimStore(LocalStore):
             self._host.record = record
 
 
-class NoFacts:
-    """What only people ask of the group is not simulated, nor are members that come and go."""
+class SimFacts:
+    """What only people ask of the group is not simulated."""
+
+    def __init__(self, node: GroupNode) -> None:
+        self._node = node
 
     def of(self, _status: object, _lag: object) -> None:
         return None
 
     def removed(self, _committed: object) -> str:
-        return ""
+        return self._node.removed()
 
 
 class Daemon:
@@ -90,7 +97,8 @@ class Daemon:
             host.node_id,
             host.raft,
             world.nodes,
-            world.plan.founders,
+            world.founding,
+            own=peer(host),
             actor=self.actor,
             network=world.network,
             clock=host.clock,
@@ -114,12 +122,7 @@ class Daemon:
             clock=host.clock,
             changed=self._proven,
         )
-        ports = self._ports()
-        ttl_ms = world.plan.timing.lease_ttl_ns // 1_000_000
-        self.guard = Guard(ports, ttl_ms=ttl_ms, note=cast(LeaseNote, host.note))
-        rng = random.Random(world.rng.getrandbits(32))
-        self.executor = Executor(ports, self.guard, rng=rng)
-        Lending(ports, lambda: self.executor.standing().sealed).register()
+        self.guard, self.executor = self._acting()
         self.coordinator = Coordinator(
             me=host.node_id,
             consensus=self.link,
@@ -127,6 +130,7 @@ class Daemon:
             propose=self.propose,
             ttl_ns=world.plan.timing.lease_ttl_ns,
         )
+        self.steward = self._steward()
         self.loop = self._control_loop()
 
     # --- putting together --------------------------------------------------------------------
@@ -169,10 +173,18 @@ class Daemon:
             cast(Any, self.node),
             cast(Any, Casts(self.node, world.channels)),
             copy,
-            cast(Facts, NoFacts()),
+            cast(Facts, SimFacts(self.node)),
             times=Times(ttl_ns=timing.lease_ttl_ns, grace_ns=2 * timing.election_ns),
             clock=host.clock,
         )
+
+    def _acting(self) -> tuple[Guard, Executor]:
+        world, ports = self.host.world, self._ports()
+        ttl_ms = world.plan.timing.lease_ttl_ns // 1_000_000
+        guard = Guard(ports, ttl_ms=ttl_ms, note=cast(LeaseNote, self.host.note))
+        executor = Executor(ports, guard, rng=random.Random(world.rng.getrandbits(32)))
+        Lending(ports, lambda: executor.standing().sealed).register()
+        return guard, executor
 
     def _ports(self) -> Ports:
         host = self.host
@@ -197,6 +209,15 @@ class Daemon:
             reachable=reachable,
             unsynced=self.syncing.obstacle,
             synced=self.synced,
+        )
+
+    def _steward(self) -> Steward:
+        return Steward(
+            self.link,
+            spawn=self._spawn,
+            granting=lambda: self.coordinator.granting,
+            clock=self.host.clock,
+            unix_ms=unix_ms,
         )
 
     def _proven(self) -> None:
@@ -240,6 +261,7 @@ class Daemon:
     async def _renew(self) -> None:
         while True:
             self.link.renew()
+            self.node.dial()
             await asyncio.sleep(self.host.world.plan.timing.lease_ttl_ns / 10 / 1e9)
 
     def kill(self) -> None:
@@ -248,6 +270,9 @@ class Daemon:
         self.actor.kill()
         self.host.world.graveyard.append(self)
         self.host.daemon = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        _ = self.actor.begin(work)
 
     def propose(self, command: Command) -> None:
         """Hand a command to the group; losing it is nothing."""
@@ -264,6 +289,9 @@ class Daemon:
         if status.is_coordinator and status.ready and not state.formed and not self.founding:
             self.founding = True
             self.propose(self.host.world.plan.founding())
+        if status.is_coordinator and status.ready:
+            now_ns, coordinator = self.host.clock(), self.coordinator
+            self.steward.turn(coordinator.view(now_ns, status, coordinator.heard))
 
     @property
     def state(self) -> ClusterState:

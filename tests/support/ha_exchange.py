@@ -32,7 +32,7 @@ Handler: TypeAlias = Callable[[NodeId, bytes], Awaitable[bytes]]
 class Calls:
     """The part of a channel that daemons ask each other by; `peers` has that of every node."""
 
-    def __init__(self, node: GroupNode, peers: Callable[[int], Calls]) -> None:
+    def __init__(self, node: GroupNode, peers: Callable[[int], Calls | None]) -> None:
         self._node = node
         self._peers = peers
         self._handlers: dict[str, Handler] = {}
@@ -42,6 +42,8 @@ class Calls:
 
     async def call(self, to: NodeId, method: str, payload: bytes, timeout_s: float) -> bytes:
         other = self._peers(int(to))
+        if other is None:
+            raise PeerLost(f"node {to} is not connected")
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def asked() -> None:

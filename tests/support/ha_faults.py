@@ -1,7 +1,7 @@
 """What goes wrong in a simulated cluster, drawn from its seed.
 
-Each fault heals by itself or with the end of the storm. Start reading at `Storm.run`; the menu is
-`MENU`.
+Each fault heals by itself or with the end of the storm. What people ask for meanwhile is in
+`ha_orders`. Start reading at `Storm.run`; the menu is `MENU`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from ramd.domain.model import ClusterState, Handover
+from ramd.domain.model import ClusterState
 from ramd.domain.observation import DataKind
-from ramd.state.commands import ChangeSettings, RequestHandover
+from ramd.state.commands import ChangeSettings
 from tests.support.ha_host import Host
 from tests.support.ha_net import ALL, GROUP, WAL
-from tests.support.ha_people import drawn_settings, order, quietly
+from tests.support.ha_orders import Orders
+from tests.support.ha_people import order, quietly
 from tests.support.ha_process import Postmaster
-from tests.support.ha_storm import LONG_S, PAUSE_S, Striker
+from tests.support.ha_storm import LONG_S, PAUSE_S
 from tests.support.ha_wal import Directory, Record
 
 
-class Storm(Striker):
+class Storm(Orders):
     """The faults of one run."""
 
     async def run(self) -> None:
@@ -183,7 +183,7 @@ class Storm(Striker):
             copy = self.rng.choice(have)
             server.host.power_off()
             self.back_after(LONG_S, server.host)
-            if self.rng.random() < 0.3 and len(world.remade) < world.plan.size - 2:
+            if self.rng.random() < 0.3 and self.whole() > 2:
                 self._remade(copy)
             else:
                 copy.power_off()
@@ -257,7 +257,7 @@ class Storm(Striker):
         coordinator = self.world.coordinator()
         if coordinator is None or coordinator.daemon is None:
             return False
-        to = self.rng.choice([n for n in self.world.plan.founders if n != coordinator.node_id])
+        to = self.rng.choice([n for n in sorted(self.world.hosts) if n != coordinator.node_id])
         coordinator.daemon.actor.call(quietly, coordinator.daemon.link.transfer, to)
         return True
 
@@ -265,7 +265,7 @@ class Storm(Striker):
 
     def partition(self) -> bool:
         one, kind = self.any_host().node_id, self.rng.choice((ALL, ALL, GROUP, WAL))
-        others = [n for n in self.world.plan.founders if n != one]
+        others = [n for n in sorted(self.world.hosts) if n != one]
         some = self.rng.sample(others, self.rng.randint(1, len(others)))
         way = self.rng.choice(("both", "both", "in", "out"))
         cuts = {(one, n, kind) for n in some if way != "in"}
@@ -280,13 +280,13 @@ class Storm(Striker):
         self.after(LONG_S, lambda: slow.pop(one, None))
         return True
 
-    # --- data and people ---------------------------------------------------------------------
+    # --- data --------------------------------------------------------------------------------
 
     def disk_lost(self) -> bool:
         """While all is well: the others stream, and the record says so. Now and then the
         primary's."""
         world = self.world
-        if world.settled() or world.plan.size - len(world.remade) < 2:
+        if world.settled() or self.whole() < 2:
             return False
         host = self.any_host()
         spared = host is world.primary() and self.rng.random() < 0.7
@@ -324,30 +324,6 @@ class Storm(Striker):
         self.after(LONG_S, back)
         return True
 
-    def handover(self) -> bool:
-        state = self.world.state()
-        primary = self.world.primary()
-        if state.reign is None or primary is None:
-            return False
-        target = self.rng.choice([None, *self.world.plan.founders])
-        if target == state.reign.node_id:
-            target = None
-        wanted = Handover(epoch=state.epoch, target=target, requested_by="storm")
-        return self._order(RequestHandover(handover=wanted))
-
-    def settings(self) -> bool:
-        state = self.world.state()
-        return state.formed and self._order(
-            ChangeSettings(settings=drawn_settings(self.world, state.settings))
-        )
-
-    def _order(self, command: Any) -> bool:
-        host = self.any_host()
-        if host.daemon is None:
-            return False
-        host.daemon.actor.call(host.daemon.propose, command)
-        return True
-
 
 MENU: dict[str, Callable[[Storm], bool]] = {
     name: getattr(Storm, name)
@@ -374,6 +350,8 @@ MENU: dict[str, Callable[[Storm], bool]] = {
         "disk_lost",
         "handover",
         "settings",
+        "member_leaves",
+        "member_joins",
     )
 }
 """Everything that can go wrong."""

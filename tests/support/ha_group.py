@@ -1,8 +1,8 @@
 """A member of the group on the simulated network: the real core of pgraft, and a thin shell.
 
-`GroupNode` has what `ramd.link.Link` needs of a running member, and `Casts` of its channel: so the
-real link, the real keeper of the lease and the real copy of the state stand on it. Must not live
-here: rules of Raft or of the lease. Start reading at `GroupNode.pump`.
+`GroupNode` has what `ramd.link.Link` needs of a running member, and `ha_casts` of its channel: so
+the real link, the real keeper of the lease and the real copy of the state stand on it. Must not
+live here: rules of Raft or of the lease. Start reading at `GroupNode.pump`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from pgraft.core.raft import Raft
 from pgraft.core.types import (
     NO_NODE,
+    Change,
     Config,
     CoreEvent,
     Entry,
@@ -26,6 +28,7 @@ from pgraft.core.types import (
     Message,
     NodeId,
     Origin,
+    PeerRecord,
     ProposalRefused,
     Ready,
     Recovered,
@@ -33,12 +36,12 @@ from pgraft.core.types import (
     Timing,
 )
 from pgraft.node import ProposalUnknown, ReadFailed
-from tests.support.ha_exchange import Calls
 from tests.support.ha_net import HaNetwork
 from tests.support.ha_time import Actor, HostClock
 
 ASK_AGAIN_S = 0.4
 READ_S = 0.3
+POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -75,8 +78,9 @@ class GroupNode:
         node_id: int,
         disk: GroupDisk,
         peers: dict[int, GroupNode],
-        founders: tuple[int, ...],
+        founding: Config,
         *,
+        own: PeerRecord,
         actor: Actor,
         network: HaNetwork,
         clock: HostClock,
@@ -93,21 +97,13 @@ class GroupNode:
         self.rng = rng
         self.hooks: GroupHooks | None = None
         peers[node_id] = self
-        recovered = Recovered(
-            hard_state=disk.hard_state,
-            entries=tuple(disk.entries),
-            config=Config(voters=frozenset(NodeId(n) for n in founders)),
-        )
         self.boot = rng.getrandbits(63)
-        self.raft = Raft(
-            self.node,
-            recovered,
-            timing,
-            random.Random(rng.getrandbits(64)),
-            clock(),
-            boot=self.boot,
-            released_epoch=released_epoch,
-        )
+        self.raft = self._raft(founding, own, timing, released_epoch)
+        self.uuid = own.uuid
+        self.config = founding
+        """As committed and applied here."""
+        self.told_removed = ""
+        """By whom this member was told that it is none any more."""
         self.loop_lag = SimpleNamespace(last_ns=0)
         self._batches: list[Ready] = []
         self._serial = 0
@@ -117,6 +113,23 @@ class GroupNode:
         self._lease = (0, 0)
         self.holder = _Holder(self)
         self.granter = _Granter(self)
+
+    def _raft(self, founding: Config, own: PeerRecord, timing: Timing, released: int) -> Raft:
+        recovered = Recovered(
+            hard_state=self.disk.hard_state,
+            entries=tuple(self.disk.entries),
+            config=founding,
+        )
+        return Raft(
+            self.node,
+            recovered,
+            timing,
+            random.Random(self.rng.getrandbits(64)),
+            self.clock(),
+            boot=self.boot,
+            released_epoch=released,
+            since=own.since,
+        )
 
     # --- the shell ---------------------------------------------------------------------------
 
@@ -142,9 +155,44 @@ class GroupNode:
                 self._hooked.event(event)
         self._look()
 
-    def receive(self, sender: NodeId, message: Message) -> None:
-        self.raft.step(sender, message, self.clock())
-        self.pump()
+    def receive(self, sender: NodeId, uuid: str, message: Message) -> None:
+        """Take a message; one of a former member is answered with that, as a connection would."""
+        if not self._refuses(sender, uuid):
+            self.raft.step(sender, message, self.clock())
+            self.pump()
+
+    def greeted(self, sender: NodeId, uuid: str) -> None:
+        """A connection is made."""
+        self._refuses(sender, uuid)
+
+    def _refuses(self, sender: NodeId, uuid: str) -> bool:
+        if uuid not in self.config.removed:
+            return False
+        peer = self.peers[int(sender)]
+        told = lambda: peer.refused(uuid, f"node {self.node} says so")  # noqa: E731
+        self.network.send(int(self.node), int(sender), peer.actor, told)
+        return True
+
+    def dial(self) -> None:
+        """Without a leader every peer is tried, as connections are: one may say that it is none
+        any more."""
+        if self._leader != NO_NODE:
+            return
+        me, uuid = self.node, self.uuid
+        for node_id, peer in self.peers.items():
+            greet = partial(peer.greeted, me, uuid)
+            self.network.send(int(me), node_id, peer.actor, greet)
+
+    def refused(self, uuid: str, why: str) -> None:
+        """A peer has said that the member of this state directory was removed."""
+        if uuid == self.uuid:
+            self.told_removed = self.told_removed or why
+
+    def removed(self) -> str:
+        """How it is known that this member was removed; '' if it was not."""
+        if any(peer.uuid == self.uuid for peer in self.config.peers):
+            return self.told_removed
+        return "its own log says so" if self.uuid in self.config.removed else self.told_removed
 
     def die(self) -> None:
         """What was written and not synced may have reached the disk, in order."""
@@ -158,9 +206,11 @@ class GroupNode:
         return self.hooks
 
     def _post(self, to: NodeId, message: Message) -> None:
-        peer = self.peers[int(to)]
-        me = self.node
-        self.network.send(int(me), int(to), peer.actor, lambda: peer.receive(me, message))
+        peer = self.peers.get(int(to))
+        if peer is None:
+            return  # admitted, and its daemon has never run
+        me, uuid = self.node, self.uuid
+        self.network.send(int(me), int(to), peer.actor, lambda: peer.receive(me, uuid, message))
 
     def _synced(self) -> None:
         ready = self._batches.pop(0)
@@ -172,6 +222,8 @@ class GroupNode:
         self.pump()
 
     def _apply(self, entry: Entry) -> None:
+        if entry.config is not None:
+            self.config = entry.config
         self._hooked.apply(entry)
         mine = entry.origin.session == self.boot and entry.kind is EntryKind.COMMAND
         waiter = self._waiting.pop(entry.origin.serial, None) if mine else None
@@ -284,8 +336,21 @@ class GroupNode:
         finally:
             self.pump()
 
-    async def change(self, change: object, timeout_s: float) -> None:
-        raise NotImplementedError
+    async def change(self, change: Change, timeout_s: float) -> None:
+        """On the leader. Committed, and left if it was joint. Raises ProposalUnknown,
+        ProposalRefused."""
+        try:
+            self.raft.change(change, self.clock())
+        finally:
+            self.pump()
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while loop.time() < until_s:
+            status = self.raft.status()
+            if status.config == status.committed_config and not status.config.outgoing:
+                return
+            await asyncio.sleep(POLL_S)
+        raise ProposalUnknown("no answer in time")
 
 
 class _Holder:
@@ -332,27 +397,3 @@ class _Granter:
 
     def may_move_at(self) -> int | None:
         return self._node.raft.granter.may_move_at(self._node.clock())
-
-
-class Casts:
-    """The part of a channel that daemons tell each other by, and ask each other by."""
-
-    def __init__(self, node: GroupNode, channels: dict[int, Casts]) -> None:
-        self._node = node
-        self._channels = channels
-        self.calls = Calls(node, lambda node_id: channels[node_id].calls)
-        self.register, self.call = self.calls.register, self.calls.call
-        self._handlers: dict[str, Callable[[NodeId, bytes], None]] = {}
-        channels[int(node.node)] = self
-
-    def register_cast(self, method: str, handler: Callable[[NodeId, bytes], None]) -> None:
-        self._handlers[method] = handler
-
-    def cast(self, to: NodeId, method: str, payload: bytes) -> None:
-        node, other = self._node, self._channels[int(to)]
-        node.network.send(
-            int(node.node),
-            int(to),
-            other._node.actor,
-            lambda: other._handlers[method](node.node, payload),
-        )

@@ -18,6 +18,7 @@ from tests.support.ha_wal import Directory
 
 if TYPE_CHECKING:
     from tests.support.ha_daemon import Daemon
+    from tests.support.ha_members import Joiner
     from tests.support.ha_world import World
 
 
@@ -82,6 +83,11 @@ class Host:
         self.page = Page()
         self.note = Note()
         self.raft = GroupDisk()
+        self.uuid = f"state of host {node_id}"
+        """Names the state directory."""
+        self.since = 0
+        """Index of the entry that admitted it."""
+        self.joining: Joiner | None = None
         self.record = LocalRecord()
         """`local.json`."""
         self.reported: SealOrder | None = None
@@ -178,6 +184,9 @@ class Host:
         """Everything in memory is gone."""
         if self.daemon is not None:
             self.daemon.kill()
+        if self.joining is not None:
+            self.joining.actor.kill()
+            self.joining = None
         self.kill_remains()
         if self.server is not None:
             self.end_server(clean=False, tell=False)

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ramd.domain.errors import RamdError
 from ramd.domain.model import Settings
 from ramd.domain.sync import SyncMode
-from tests.support.ha_world import World
+
+if TYPE_CHECKING:
+    from tests.support.ha_world import World
 
 
-def order(world: World, command: Any) -> None:
-    """Ask some daemon that lives."""
+def order(world: World, command: Any, *, but: int = 0) -> None:
+    """Ask the daemon of some member, not this one."""
+    state = world.state()
     for host in world.hosts.values():
-        if host.daemon is not None:
+        mine = not state.formed or state.member(host.node_id) is not None
+        if host.daemon is not None and host.node_id != but and mine:
             host.daemon.actor.call(host.daemon.propose, command)
             return
 

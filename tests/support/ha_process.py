@@ -30,6 +30,7 @@ class Waiter:
 
     lsn: int
     done: Callable[[], None]
+    cancelled: Callable[[], None]
 
 
 class Postmaster:
@@ -53,6 +54,8 @@ class Postmaster:
         self.conf: SyncConf = host.conf.sync
         """As the postmaster has loaded it: what a new child begins with."""
         self.checkpointer: SyncConf = host.conf.sync
+        self.reloads = self.loaded = 0
+        """Number of the last reload, and of the one that the checkpointer has come to."""
         self.released = 0
         self.senders: list[WalSender] = []
         self.receiver: Receiver | None = None
@@ -204,6 +207,12 @@ class Postmaster:
         for waiter in ready:
             self.backends.call(waiter.done)
 
+    def cancel_waits(self) -> None:
+        """Somebody cancels what waits for replicas."""
+        everybody, self.waiters = self.waiters, []
+        for waiter in everybody:
+            self.backends.call(waiter.cancelled)
+
     # --- configuration -----------------------------------------------------------------------
 
     def reload(self) -> None:
@@ -211,9 +220,12 @@ class Postmaster:
         host, conf = self.host, self.host.conf
         self.actor.later(host.reload_s(), self._load_receiver, conf.upstream)
         self.conf = conf.sync
-        self.actor.later(host.reload_s(stale=True), self._load_checkpointer, conf.sync)
+        self.reloads += 1
+        late, number = host.reload_s(stale=True), self.reloads
+        self.actor.later(late, self._load_checkpointer, conf.sync, number)
         for sender in self.senders:
-            self.actor.later(host.reload_s(stale=True), self._load_sender, sender, conf.sync)
+            late = host.reload_s(stale=True)
+            self.actor.later(late, self._load_sender, sender, conf.sync, number)
 
     def _load_receiver(self, upstream: object) -> None:
         conf = self.host.conf
@@ -223,18 +235,18 @@ class Postmaster:
         if moved and self.receiver is not None:
             self.receiver.end()
 
-    def _load_checkpointer(self, conf: SyncConf) -> None:
-        if conf.generation < self.checkpointer.generation:
-            return
-        self.checkpointer = conf
+    def _load_checkpointer(self, conf: SyncConf, number: int) -> None:
+        if number < self.loaded:
+            return  # it has read a later file
+        self.checkpointer, self.loaded = conf, number
         if not self.defined:
             everybody, self.waiters = self.waiters, []
             for waiter in everybody:
                 self.backends.call(waiter.done)
 
-    def _load_sender(self, sender: WalSender, conf: SyncConf) -> None:
-        if conf.generation >= sender.conf.generation:
-            sender.conf = conf
+    def _load_sender(self, sender: WalSender, conf: SyncConf, number: int) -> None:
+        if number >= sender.loaded:
+            sender.conf, sender.loaded = conf, number
 
     # --- promotion and end -------------------------------------------------------------------
 
@@ -291,5 +303,6 @@ class Postmaster:
         disk.lose_unflushed()
         self.replayed = min(disk.restart, disk.flushed)
         self.checkpointer = self.conf = self.host.conf.sync
+        self.loaded = self.reloads
         self.host.page.begin(self.pid)
         self.actor.later(0.3, self._recover)

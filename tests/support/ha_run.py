@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -92,11 +93,11 @@ def run_plan(plan: Plan, story: Any) -> Outcome:
     return Outcome(seed=plan.seed, tally=dict(world.tally), trace=trace, failure=failure)
 
 
-def run_story(story: Any, **changes: Any) -> None:
-    """Run a directed story; raises what broke in it."""
+def run_story(story: Any, **changes: Any) -> Counter[str]:
+    """Run a directed story; raises what broke in it. Returns what happened how often."""
     plan = replace(Plan(), **changes)
 
-    async def main() -> None:
+    async def main() -> Counter[str]:
         world = World(plan)
         with patched(world):
             try:
@@ -104,8 +105,10 @@ def run_story(story: Any, **changes: Any) -> None:
             except BaseException as error:
                 error.add_note("\n".join(world.trace))
                 raise
+        return world.tally
 
-    run_on(main())
+    tally: Counter[str] = run_on(main())
+    return tally
 
 
 async def _storm_and_calm(world: World) -> None:
@@ -133,11 +136,15 @@ async def _storm_and_calm(world: World) -> None:
 
 
 async def _ends(world: World, *, remove_data: bool) -> None:
-    """A person destroys the cluster: no directory is left in its place."""
+    """A person destroys the cluster: no directory of a member is left in its place."""
     order(world, Destroy(removal=Removal(remove_data=remove_data)))
 
+    def members() -> list[int]:
+        return [member.node_id for member in world.state().members]
+
     def gone() -> bool:
-        return all(h.disk.kind is DataKind.ABSENT for h in world.hosts.values())
+        done = world.state().removal is not None
+        return done and all(world.hosts[n].disk.kind is DataKind.ABSENT for n in members())
 
     await world.until(gone, CALM_S, "the end of the cluster")
     world.tally["clusters destroyed"] += 1

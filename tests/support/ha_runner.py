@@ -1,21 +1,21 @@
 """Many seeds of the simulated cluster on all cores, and what they reached together.
 
-Lives here: handing seeds to processes, adding up, what was never reached. Must not live here:
-printing (tools/sim_ha.py). Start reading at `run_many`.
+Lives here: adding up, what was never reached. Must not live here: processes (`workers`), printing
+(tools/sim_ha.py). Start reading at `run_many`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 
 from ramd.execute.transitions import TRANSITIONS
 from ramd.policy.rules import RULES
 from tests.support.ha_run import Outcome, run_seed
+from tests.support.workers import in_processes
 
 
 @dataclass(slots=True)
@@ -45,6 +45,12 @@ def transitions_reached(tally: Counter[str]) -> dict[str, int]:
     }
 
 
+def everything() -> list[str]:
+    """Every rule and transition by the name under which runs count it."""
+    rules = [f"rule {rule.name}" for rule in RULES]
+    return rules + [f"transition {at} {goal.__name__}" for at, goal in TRANSITIONS]
+
+
 def timed(seed: int, storm_s: float | None) -> tuple[Outcome, float]:
     """One seed, and the processor time that it took."""
     begun_s = time.process_time()
@@ -59,17 +65,4 @@ def run_many(
     more: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[Outcome, float]]:
     """Outcomes as they come; no seed is begun any more once `more()` is false."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        running: set[Future[tuple[Outcome, float]]] = set()
-        while True:
-            while len(running) < jobs and more():
-                seed = next(seeds, None)
-                if seed is None:
-                    break
-                running.add(pool.submit(timed, seed, storm_s))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    return in_processes(partial(timed, storm_s=storm_s), seeds, jobs, more)

@@ -33,7 +33,12 @@ class Striker:
             return primary
         if special < 0.6 and (coordinator := self.world.coordinator()) is not None:
             return coordinator
-        return self.world.hosts[self.rng.choice(self.world.plan.founders)]
+        return self.world.hosts[self.rng.choice(sorted(self.world.hosts))]
+
+    def whole(self) -> int:
+        """Members that could become primary with all of their data."""
+        members = {member.node_id for member in self.world.state().members}
+        return len(members - self.world.remade - set(self.world.plan.nofailover))
 
     def after(self, seconds: tuple[float, ...], action: Callable[[], object]) -> None:
         delay_s = self.rng.choice(seconds) * self.rng.uniform(0.5, 1.5)

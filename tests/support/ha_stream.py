@@ -27,6 +27,7 @@ class WalSender:
         self.receiver = receiver
         self.member = member
         self.conf = server.conf
+        self.loaded = server.reloads
         self.sent = receiver.server.host.disk.flushed
         self.acked = self.sent
         self.flushed = 0

@@ -167,9 +167,21 @@ class HostClock:
     def __init__(self, begun_s: float, ppm: int) -> None:
         self._begun_s = begun_s
         self._rate = 1 + ppm / 1e6
+        self._stopped_s: float | None = None
 
     def __call__(self) -> int:
-        return round((_loop().time() - self._begun_s) * self._rate * NS)
+        now_s = _loop().time() if self._stopped_s is None else self._stopped_s
+        return round((now_s - self._begun_s) * self._rate * NS)
+
+    def stop(self) -> None:
+        """The machine is suspended from outside, and its clock with it."""
+        self._stopped_s = _loop().time()
+
+    def go_on(self) -> None:
+        """It goes on from where it was."""
+        assert self._stopped_s is not None
+        self._begun_s += _loop().time() - self._stopped_s
+        self._stopped_s = None
 
     def delay_s(self, due_ns: int) -> float:
         """How long it is until `due_ns` of this clock."""

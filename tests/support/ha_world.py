@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgraft.core.types import Entry, EntryKind, Timing
-from ramd.domain.model import ClusterState, Member, Settings
+from ramd.domain.model import ClusterState, Settings
 from ramd.state.commands import InitCluster, decode_grant_payload
 from tests.simulation_ha.checkers import CHECKERS, Watch
 from tests.simulation_ha.checkers.base import Acked, Granted
 from tests.simulation_ha.checkers.watching import Watching
+from tests.support.ha_casts import Casts
 from tests.support.ha_client import Client
 from tests.support.ha_daemon import Daemon
-from tests.support.ha_group import Casts, GroupNode
+from tests.support.ha_group import GroupNode
 from tests.support.ha_host import Host
+from tests.support.ha_members import founding, member
 from tests.support.ha_net import HaNetwork
 from tests.support.ha_process import Postmaster
 from tests.support.ha_time import ACTOR, Actor, HaLoop, HostClock
@@ -51,18 +53,7 @@ class Plan:
         return tuple(range(1, self.size + 1))
 
     def founding(self) -> InitCluster:
-        members = tuple(
-            Member(
-                node_id=n,
-                name=f"node{n}",
-                hostname=f"host{n}",
-                postgresql_port=5432,
-                raft_port=7400,
-                http_port=8008,
-                nofailover=n in self.nofailover,
-            )
-            for n in self.founders
-        )
+        members = tuple(member(n, nofailover=n in self.nofailover) for n in self.founders)
         return InitCluster(
             cluster_id="c", cluster_name="c", members=members, settings=self.settings
         )
@@ -86,6 +77,10 @@ class World:
         """Bytes of WAL of a client's write."""
         # What the simulated PostgreSQL, or RAMD's use of it, does right; stories take one away.
         self.loads_extension = plan.extension
+        self.weak_sessions = False
+        """Sessions ask not to wait for replicas."""
+        self.raises_weak = True
+        self.checks_waits = True
         self.slots = True
         self.replays_first = True
         self.kills_remains = True
@@ -98,11 +93,10 @@ class World:
         self._granted = 0
         self.remade: set[int] = set()
         """Nodes whose copy of the data was lost in this run."""
-        begun_s = asyncio.get_running_loop().time()
-        self.hosts = {
-            n: Host(n, self, HostClock(begun_s - self.rng.uniform(10, 900), self._ppm()))
-            for n in plan.founders
-        }
+        self.hosts: dict[int, Host] = {}
+        for node_id in plan.founders:
+            self.host(node_id)
+        self.founding = founding(self.hosts.values())
         checkers: list[Checker] = [checker(self.hosts) for checker in CHECKERS]
         self.watch = Watching(Watch(checkers, self.fail))
         self.clients = [Client(self, pace) for pace in (0.05, 0.2)]
@@ -122,11 +116,19 @@ class World:
         for client in self.clients:
             client.start()
 
+    def host(self, node_id: int) -> Host:
+        """The host of this number; a new one if there is none."""
+        if node_id not in self.hosts:
+            begun_s = asyncio.get_running_loop().time() - self.rng.uniform(10, 900)
+            self.hosts[node_id] = Host(node_id, self, HostClock(begun_s, self._ppm()))
+        return self.hosts[node_id]
+
     def boot(self, node_id: int) -> None:
-        """Power the host on, if it is off, and start its daemon, if none runs."""
+        """Power the host on, if it is off, and start its daemon, if none runs. A host that is
+        joining has none yet."""
         host = self.hosts[node_id]
         host.lost = False
-        if host.daemon is None:
+        if host.daemon is None and host.joining is None:
             host.daemon = Daemon(host)
             host.daemon.start()
 
@@ -231,6 +233,10 @@ class World:
             return f"node {primary.node_id} is not the recorded primary"
         for host in self.hosts.values():
             if host is primary:
+                continue
+            if state.member(host.node_id) is None:
+                if host.server is not None and host.daemon is not None:
+                    return f"node {host.node_id} is no member, and its server runs"
                 continue
             receiver = host.server.receiver if host.server is not None else None
             if receiver is None or receiver.sender is None or receiver.sender.over:

@@ -1,20 +1,19 @@
 """Many seeds of the simulation on all cores; a seed is the same run wherever it is done.
 
-Lives here: handing seeds to processes, adding up. Must not live here: printing (tools/sim.py).
-Start reading at `run_many`.
+Lives here: one seed as a task, adding up. Must not live here: printing (tools/sim.py), processes
+(`workers`). Start reading at `run_many`.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from tests.support.raft_group import RunFailed, run_seed
+from tests.support.workers import in_processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +77,4 @@ def run_many(
     tasks: Iterator[Task], jobs: int, more: Callable[[], bool] = lambda: True
 ) -> Iterator[Result]:
     """Results as they come; no task is begun any more once `more()` is false."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        running: set[Future[Result]] = set()
-        while True:
-            while len(running) < jobs and more():
-                task = next(tasks, None)
-                if task is None:
-                    break
-                running.add(pool.submit(run_task, task))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    return in_processes(run_task, tasks, jobs, more)

@@ -200,10 +200,15 @@ class Replication:
         return [(peer, p) for peer, p in self.progress.items() if peer not in regressed]
 
     def _admit(self, config: Config) -> None:
-        """Send to the members of a configuration that is about to be appended."""
+        """Send to the members of a configuration that is about to be appended.
+
+        A new one begins with nothing, also under the id of a former one that is still being told
+        that it is gone.
+        """
         state = self._state
         following = Index(state.log.last_index + 1)
-        for peer in sorted(all_members(config) - {state.me.node} - self.progress.keys()):
+        known = self.progress.keys() & all_members(state.config)
+        for peer in sorted(all_members(config) - {state.me.node} - known):
             self.progress[peer] = Progress(following, state.now)
 
     def _send_all(self, peers: Iterable[NodeId], *, even_empty: bool) -> None:

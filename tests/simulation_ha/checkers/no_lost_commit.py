@@ -24,6 +24,7 @@ class NoLostCommit(Checker):
     def __init__(self, hosts: Mapping[int, Host]) -> None:
         super().__init__(hosts)
         self.acked: dict[int, Record] = {}
+        self._granted_epoch = 0
         self._allowed: list[tuple[int, str]] = []
         """Up to which LSN writes may be lost (0: none) and the decision, of each grant since the
         last that ended in a promotion."""
@@ -37,6 +38,7 @@ class NoLostCommit(Checker):
     def _granted(self, event: Granted) -> None:
         """How many bytes of acknowledged WAL past its own end the winner may lack."""
         record, sync = event.payload.record, event.payload.sync
+        self._granted_epoch = event.epoch
         if event.payload.reign.start is not StartMode.PROMOTE:
             return
         # While the first set is not proven, commits still rest on nobody: they may go, if said.
@@ -52,6 +54,8 @@ class NoLostCommit(Checker):
 
     def _promoted(self, event: Promoted) -> None:
         disk, epoch = event.host.disk, event.host.record.opened_epoch
+        if epoch < self._granted_epoch:
+            return  # late: its epoch is over, so it never acknowledges anything
         allowed, reason = max(self._allowed)
         self._allowed.clear()
         there = {record.uid for record in disk.wal if record.uid}

@@ -139,7 +139,7 @@ class TestLeaving:
 class TestSecondLife:
     """A removed member's id may be given to a new member, whose log names the old one first."""
 
-    def lab(self) -> Lab:
+    def lab(self, *, rest_ms: int = 4000) -> Lab:
         lab = led(1, 2, 3)
         make(lab, changed(remove=[3]))
         lab.beat(1)
@@ -147,7 +147,7 @@ class TestSecondLife:
         for _ in range(2 * APPEND_ENTRIES_MAX):
             lab.propose(1)
             lab.settle()
-        lab.elapse(4000)
+        lab.elapse(rest_ms)
         return lab
 
     def test_it_neither_campaigns_nor_thinks_it_was_removed_while_it_catches_up(self) -> None:
@@ -161,6 +161,18 @@ class TestSecondLife:
         lab.beat(1)
         assert lab[3].config.learners == {3}
         assert told(lab, 3, EventKind.REMOVED) == []
+
+    def test_what_the_former_one_acknowledged_does_not_count_for_it(self) -> None:
+        """It comes while the leader still tells the former one that it is gone."""
+        lab = self.lab(rest_ms=0)
+        assert lab.status(1).match[NodeId(3)] > 0
+        _, since = lab.change(1, changed(add=[3]))
+        assert lab.status(1).match[NodeId(3)] == 0
+        lab.settle()
+        lab.join(3, since=since)
+        lab.elapse(1000)
+        assert lab.status(3).last_index == lab.status(1).last_index
+        assert lab[3].config.learners == {3}
 
     def test_later_it_is_a_member_as_any(self) -> None:
         lab = self.lab()
