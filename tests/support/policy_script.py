@@ -215,7 +215,7 @@ class Story(SyncVerbs):
         [at=LSN@TL] [up=N] [opened=EPOCH] [failures=N] [system=ID] [sealed=LSN@TL [under=T.N]
         [epoch=E] [fetched=N[:WHY]]] [copy=COPY] [fence=KIND] [fed=MS]: what is heard of it.
         `sealed` alone is under the attempt under way; `fed`: so long ago its receiver got
-        something."""
+        something; at=none: it has no position."""
         node_id = int(words.plain[0])
         world = self.world
         world.silent.discard(node_id)

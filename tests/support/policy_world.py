@@ -104,7 +104,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 def changed(key: str, value: str) -> dict[str, Any]:
     match key:
         case "at":
-            return {"position": position(value)}
+            return {"position": position(value) if value != "none" else None}
         case "up":
             return {"upstream": int(value) or None}
         case "opened":

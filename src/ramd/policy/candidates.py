@@ -31,6 +31,9 @@ from ramd.policy.syncset import Safe, guarded, own_copy, ruling_nodes, safe_end,
 
 _TAGGED = "is tagged nofailover"
 _DOWN = (ServerState.STOPPED, ServerState.CRASHED, ServerState.HUNG)
+JUST_HEARD_NS = 600_000_000
+"""A daemon that lives has been heard within this: its beats are 0.5 s apart. One that was lost with
+its host has not, when its lease is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +41,8 @@ class Field:
     """All members judged.
 
     `others`: fit nodes except the recorded primary, best first. `former`: the recorded primary's
-    verdict. `rejected`: the rest, by id. `pending`: living nodes, not the recorded primary, whose
-    position is still missing and would matter.
+    verdict. `rejected`: the rest, by id. `pending`: living nodes whose position is still missing
+    and would matter.
     """
 
     others: tuple[Verdict, ...]
@@ -121,11 +124,12 @@ def last_known_lsn(view: ClusterView) -> Lsn | None:
     """Where the recorded primary's WAL ended as far as anybody knows."""
     if view.lease.released and view.lease.release_lsn is not None:
         return view.lease.release_lsn
+    known = view.memory.primary_lsn if view.memory.epoch == view.state.epoch else Lsn(0)
     reign = present(view)
     seen = observation(view, reign.node_id)
-    if seen is None or seen.position is None or seen.position.timeline != reign.timeline:
-        return None
-    return seen.position.lsn
+    if seen is not None and seen.position is not None and seen.position.timeline == reign.timeline:
+        known = max(known, seen.position.lsn)
+    return known or None
 
 
 # --- one node --------------------------------------------------------------------------------
@@ -143,6 +147,7 @@ def _field(view: ClusterView, positions: Mapping[int, Position], *, missing: str
     silent = [node_id for node_id in verdicts if node_id not in positions]
     pending = tuple(n for n in silent if _could_report(view, n))
     lenders = tuple(n for n in silent if n not in pending and _could_lend(view, n))
+    lenders += (holder,) if holder not in positions and _about_to_tell(view) else ()
     return Field(
         others=tuple(sorted(fit, key=lambda verdict: _rank(view, verdict))),
         former=former,
@@ -293,3 +298,15 @@ def _could_lend(view: ClusterView, node_id: int) -> bool:
     seen = living(view, node_id)
     running = seen is not None and seen.role is ServerRole.REPLICA
     return running and _barred(view, node_id) == _TAGGED
+
+
+def _about_to_tell(view: ClusterView) -> bool:
+    """The recorded primary's daemon lives and stops what it had: where commits wait for nobody, it
+    alone may hold the end of what was acknowledged, and is about to say so."""
+    reign = present(view)
+    heard = view.heard.get(reign.node_id)
+    if heard is None or view.lease.released or guarded(view):
+        return False
+    seen = heard.observation
+    wrote = seen.data is DataKind.CLUSTER and seen.epoch_opened >= reign.epoch
+    return wrote and view.now_ns - heard.received_ns < JUST_HEARD_NS

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramd.domain.decision import ClusterView, Memory
+from ramd.domain.lsn import Lsn
 from ramd.domain.model import StartMode
 from ramd.policy.picture import living, serving
 
@@ -23,7 +24,7 @@ def remember(view: ClusterView) -> Memory:
 
     To be called at each beat, before `decide`, whether or not this node is the coordinator.
     """
-    before, epoch = _heard(view, _of_this_epoch(view)), view.state.epoch
+    before, epoch = _furthest(view, _heard(view, _of_this_epoch(view))), view.state.epoch
     if not serving(view):
         return replace(before, serving_since_ns=None)
     since_ns = before.serving_since_ns if before.served_epoch == epoch else None
@@ -51,6 +52,17 @@ def _heard(view: ClusterView, before: Memory) -> Memory:
     return before if before.heard_since_ns else replace(before, heard_since_ns=view.now_ns)
 
 
+def _furthest(view: ClusterView, before: Memory) -> Memory:
+    """What the holder said of its WAL counts also when it has nothing to say any more: its daemon
+    has begun anew beside a server that is down."""
+    reign = view.state.reign
+    seen = view.heard.get(reign.node_id) if reign is not None else None
+    position = seen.observation.position if seen is not None else None
+    if reign is None or position is None or position.timeline != reign.timeline:
+        return before
+    return replace(before, primary_lsn=max(before.primary_lsn, position.lsn))
+
+
 def _of_this_epoch(view: ClusterView) -> Memory:
     """`view.memory`, with the epoch before counted if another has begun since."""
     before, epoch = view.memory, view.state.epoch
@@ -59,7 +71,12 @@ def _of_this_epoch(view: ClusterView) -> Memory:
     again = len(view.state.reigns) > 1 and _in_place(view, -1)
     quick = before.quick_ends + _ended_quickly(view, before, last=-2) if again else 0
     return replace(
-        before, epoch=epoch, epoch_since_ns=view.now_ns, heard_since_ns=None, quick_ends=quick
+        before,
+        epoch=epoch,
+        epoch_since_ns=view.now_ns,
+        heard_since_ns=None,
+        primary_lsn=Lsn(0),
+        quick_ends=quick,
     )
 
 

@@ -14,7 +14,7 @@ from ramd.domain.decision import (
     Memory,
     Seal,
 )
-from ramd.domain.lsn import LSN_MAX
+from ramd.domain.lsn import LSN_MAX, Lsn
 from ramd.domain.model import ClusterState, DecisionRecord, Reign, Removal, StartMode
 from ramd.policy.decide import LOOK_AGAIN_NS, decide
 from ramd.policy.explain import action_text, explain, rule_table
@@ -153,7 +153,7 @@ def test_memory_never_forgets_an_epoch_that_was_served(seen: ClusterView) -> Non
 
 def test_serving_is_remembered_without_a_gap() -> None:
     first = remember(healthy())
-    known = Memory(served_epoch=1, epoch=1, epoch_since_ns=NOW_NS)
+    known = Memory(served_epoch=1, epoch=1, epoch_since_ns=NOW_NS, primary_lsn=Lsn(500))
     assert first == replace(known, serving_since_ns=NOW_NS, heard_since_ns=NOW_NS)
     later = remember(healthy(now_ns=NOW_NS + MS, memory=first))
     assert later == first
