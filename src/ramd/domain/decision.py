@@ -160,8 +160,8 @@ class Memory:
     """Since when, without a gap, the primary of the present epoch is heard serving."""
     heard_since_ns: int | None = None
     """Since when, without a gap, the holder of the present epoch is heard, whatever it says."""
-    primary_lsn: Lsn = Lsn(0)
-    """The furthest that the holder of the present epoch said its WAL goes; 0: it never said."""
+    primary_lsn: Lsn | None = None
+    """The furthest that the holder of the present epoch said its WAL goes."""
     epoch: int = 0
     """The present epoch when this was folded."""
     epoch_since_ns: int = 0

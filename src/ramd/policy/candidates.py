@@ -124,12 +124,12 @@ def last_known_lsn(view: ClusterView) -> Lsn | None:
     """Where the recorded primary's WAL ended as far as anybody knows."""
     if view.lease.released and view.lease.release_lsn is not None:
         return view.lease.release_lsn
-    known = view.memory.primary_lsn if view.memory.epoch == view.state.epoch else Lsn(0)
+    known = view.memory.primary_lsn if view.memory.epoch == view.state.epoch else None
     reign = present(view)
     seen = observation(view, reign.node_id)
     if seen is not None and seen.position is not None and seen.position.timeline == reign.timeline:
-        known = max(known, seen.position.lsn)
-    return known or None
+        known = max(known or Lsn(0), seen.position.lsn)
+    return known
 
 
 # --- one node --------------------------------------------------------------------------------

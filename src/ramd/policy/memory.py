@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramd.domain.decision import ClusterView, Memory
-from ramd.domain.lsn import Lsn
 from ramd.domain.model import StartMode
 from ramd.policy.picture import living, serving
 
@@ -60,7 +59,8 @@ def _furthest(view: ClusterView, before: Memory) -> Memory:
     position = seen.observation.position if seen is not None else None
     if reign is None or position is None or position.timeline != reign.timeline:
         return before
-    return replace(before, primary_lsn=max(before.primary_lsn, position.lsn))
+    furthest = max(before.primary_lsn or position.lsn, position.lsn)
+    return replace(before, primary_lsn=furthest)
 
 
 def _of_this_epoch(view: ClusterView) -> Memory:
@@ -75,7 +75,7 @@ def _of_this_epoch(view: ClusterView) -> Memory:
         epoch=epoch,
         epoch_since_ns=view.now_ns,
         heard_since_ns=None,
-        primary_lsn=Lsn(0),
+        primary_lsn=None,
         quick_ends=quick,
     )
 
