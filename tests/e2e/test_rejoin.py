@@ -209,13 +209,15 @@ def test_a_rewind_whose_source_dies_is_never_started(cluster: LocalCluster) -> N
     kept = len(asides(cluster, old))
     with nothing_leaves(cluster, old):
         diverge(cluster, 200_000)
-        cluster.kill_server(old)
-        rewind = frozen(cluster, old, "pg_rewind")
+        cluster.kill_node(old)  # a living daemon would give its WAL to the next primary
+        rows |= write(cluster, range(311, 316), within_s=HEAL_S)
     source = primary_of(cluster)
     assert source != old
+    cluster.spawn(old)
+    rewind = frozen(cluster, old, "pg_rewind")
     cluster.kill_server(source)
     send(rewind, signal.SIGCONT)
-    rows |= write(cluster, range(311, 321), within_s=HEAL_S)
+    rows |= write(cluster, range(316, 321), within_s=HEAL_S)
     assert wait_new_epoch(cluster, epoch + 1) not in (old, source)
     whole_again(cluster, rows)
     assert f"node {source} failed" in event_lines(cluster, old, "rewind_failed")[-1]

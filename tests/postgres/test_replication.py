@@ -383,9 +383,11 @@ async def test_a_slow_disk_holds_up_no_heartbeat_and_no_reload(
     replica = await nodes.replica(2)
     slow = threading.Event()
 
-    def write_slowly(site: Site, upstream: Upstream | None, naming: Naming) -> bool:
+    def write_slowly(
+        site: Site, upstream: Upstream | None, naming: Naming, *, given: bool = False
+    ) -> bool:
         slow.wait(10)
-        return write_upstream(site, upstream, naming)
+        return write_upstream(site, upstream, naming, given=given)
 
     monkeypatch.setattr("ramd.postgres.instance.write_upstream", write_slowly)
     following = asyncio.ensure_future(replica.follow(None))
