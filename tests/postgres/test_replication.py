@@ -16,11 +16,9 @@ import pytest
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import parse_lsn
 from ramd.domain.observation import DataKind, Position, ServerRole
-from ramd.domain.server import StopMode, Upstream
+from ramd.domain.server import StopMode
 from ramd.postgres.conf import render, write_upstream
 from ramd.postgres.instance import Instance
-from ramd.postgres.site import Site
-from ramd.postgres.standbys import Naming
 from ramd.postgres.wal import segment_name
 from tests.postgres.conftest import READY_S, START_MS, Nodes, accepting, streams_from
 from tests.postgres.test_life import both_versions
@@ -383,11 +381,9 @@ async def test_a_slow_disk_holds_up_no_heartbeat_and_no_reload(
     replica = await nodes.replica(2)
     slow = threading.Event()
 
-    def write_slowly(
-        site: Site, upstream: Upstream | None, naming: Naming, *, given: bool = False
-    ) -> bool:
+    def write_slowly(*args: Any, **named: Any) -> bool:
         slow.wait(10)
-        return write_upstream(site, upstream, naming, given=given)
+        return write_upstream(*args, **named)
 
     monkeypatch.setattr("ramd.postgres.instance.write_upstream", write_slowly)
     following = asyncio.ensure_future(replica.follow(None))
