@@ -19,6 +19,7 @@ def warnings_of(config: Config, path: Path | None) -> Iterator[str]:
     """Warnings for `config`, read from `path`."""
     yield from _not_available(config)
     yield from _roles(config)
+    yield from _sync_count(config)
     yield from _certificate(config)
     secrets = [name for name, _, key in all_fields() if key.secret and name in config.given]
     if path is not None and secrets:
@@ -41,6 +42,16 @@ def _roles(config: Config) -> Iterator[str]:
                 f"{node_key(entry.node_id, 'role')}: the first primary is the node with an "
                 f"existing data directory, else node {first}"
             )
+
+
+def _sync_count(config: Config) -> Iterator[str]:
+    """No fault: the list is that of the forming, and nodes may have joined since."""
+    others, wanted = len(config.nodes) - 1, config.num_sync_standbys
+    if config.nodes and wanted > max(1, others) and config.synchronous_replication != "off":
+        yield (
+            f"num_sync_standbys: {wanted} replicas are to confirm, and the node list has {others}:"
+            f" accepted are 1 to {max(1, others)}, unless more nodes have joined"
+        )
 
 
 def _certificate(config: Config) -> Iterator[str]:
