@@ -25,12 +25,23 @@ SELECT slot_name, active, restart_lsn IS NOT NULL, coalesce(wal_status, '') = 'l
 """
 
 EVICT = """
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE slot_name = {name} AND (active_pid IS NULL OR pg_terminate_backend(active_pid, 2000))
+DO $$
+BEGIN
+  FOR attempt IN 1..500 LOOP
+    PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
+      WHERE slot_name = {name} AND active_pid IS NOT NULL;
+    BEGIN
+      PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE slot_name = {name};
+      EXIT;
+    EXCEPTION WHEN object_in_use THEN
+      PERFORM pg_sleep(0.002);
+    END;
+  END LOOP;
+END $$
 """
-"""In one statement: the receiver that is turned away is back within a moment."""
-EVICTIONS = 3
-"""How often that is tried at once; it does nothing once the slot is gone."""
+"""The receiver that is turned away is back within a moment, which may be sooner than a backend that
+waits for the end of another one looks again (0.1 s). So it is tried without a pause, for a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +96,7 @@ async def ensure_slots(session: Session, members: Iterable[int], *, me: int, pri
     todo = plan(have, wanted, primary=primary)
     reserve = "true" if primary else "false"
     statements = [
-        *(EVICT.format(name=literal(name)) for name in todo.evict * EVICTIONS),
+        *(EVICT.format(name=literal(name)) for name in todo.evict),
         *(f"SELECT pg_drop_replication_slot({literal(name)})" for name in todo.drop),
         *(
             f"SELECT pg_create_physical_replication_slot({literal(name)}, {reserve})"
