@@ -40,8 +40,8 @@ BEGIN
   END LOOP;
 END $$
 """
-"""The receiver that is turned away is back within a moment, which may be sooner than a backend that
-waits for the end of another one looks again (0.1 s). So it is tried without a pause, for a second."""
+"""The receiver that is turned away is back within a moment, maybe sooner than a backend that waits
+for the end of another one looks again (0.1 s). So it is tried without a pause, for a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
