@@ -170,7 +170,11 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
         cluster.spawn(node)
     for node in lost:
         wait_removed(cluster, node)
-        assert "ramctrl nodes add" in cluster.last_words(node)
+    wait_for(
+        lambda: all("ramctrl nodes add" in cluster.last_words(node) for node in lost),
+        HEAL_S,
+        "what brings them back is said",
+    )
     assert refused(cluster, survivor, "removed")
     assert [cluster.processes.postmaster_pid(node) for node in lost] == [None, None]
     after |= write(cluster, range(21, 31))
