@@ -97,6 +97,16 @@ def refused(cluster: LocalCluster, node: int, code: str) -> bool:
     return isinstance(counted, dict) and counted.get(code, 0) > 0
 
 
+def told_that_they_are_out(cluster: LocalCluster, survivor: int, lost: tuple[int, ...]) -> None:
+    """The survivor has counted that it refused them, and they say what brings them back."""
+    wait_for(lambda: refused(cluster, survivor, "removed"), HEAL_S, "it has refused them")
+    wait_for(
+        lambda: all("ramctrl nodes add" in cluster.last_words(node) for node in lost),
+        HEAL_S,
+        "what brings them back is said",
+    )
+
+
 def lose(cluster: LocalCluster, *nodes: int) -> None:
     for node in nodes:
         cluster.kill_node(node)
@@ -170,12 +180,7 @@ def test_a_replica_goes_on_alone_and_the_old_members_are_refused(cluster: LocalC
         cluster.spawn(node)
     for node in lost:
         wait_removed(cluster, node)
-    wait_for(
-        lambda: all("ramctrl nodes add" in cluster.last_words(node) for node in lost),
-        HEAL_S,
-        "what brings them back is said",
-    )
-    assert refused(cluster, survivor, "removed")
+    told_that_they_are_out(cluster, survivor, lost)
     assert [cluster.processes.postmaster_pid(node) for node in lost] == [None, None]
     after |= write(cluster, range(21, 31))
     assert rows_on(cluster, survivor) == before | after
