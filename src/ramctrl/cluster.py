@@ -12,7 +12,7 @@ import typer
 
 from ramctrl import decisions, output, page
 from ramctrl.client import ApiError, Client
-from ramctrl.options import context_of
+from ramctrl.options import NodeOption, context_of, meant
 from ramctrl.settings import Settings
 from ramd.domain.errors import Refused
 
@@ -133,36 +133,25 @@ app.command("explain", hidden=True)(decisions.explain)
 def promote(
     ctx: typer.Context,
     node: Annotated[str | None, typer.Argument(help="Id, name or selector.")] = None,
-    node_option: Annotated[
-        str | None, typer.Option("--node", "-n", help="The same as an option.")
-    ] = None,
+    node_option: NodeOption = None,
 ) -> None:
     """Make this node the primary: a failover to it."""
-    failover(ctx, target=_meant(node, node_option))
+    failover(ctx, target=meant(node, node_option))
 
 
 @app.command()
 def demote(
     ctx: typer.Context,
     node: Annotated[str | None, typer.Argument(help="Id, name, or 'primary'.")] = None,
-    node_option: Annotated[
-        str | None, typer.Option("--node", "-n", help="The same as an option.")
-    ] = None,
+    node_option: NodeOption = None,
 ) -> None:
     """Make the primary a replica: a failover to the best candidate."""
     here = context_of(ctx)
-    meant = _meant(node, node_option)
-    body = {"node_id": int(meant) if meant.isdecimal() else meant}
+    selector = meant(node, node_option)
+    body = {"node_id": int(selector) if selector.isdecimal() else selector}
     with output.waiting(here.settings, "moving the primary"):
         envelope = here.client.post("/cluster/demote", body)
     output.show(here.settings, envelope, page.failover_page)
-
-
-def _meant(node: str | None, node_option: str | None) -> str:
-    selector = node or node_option
-    if not selector:
-        raise typer.BadParameter("which node? an id, a name, 'primary' or 'replica1'")
-    return selector
 
 
 def exit_of(data: object) -> int:

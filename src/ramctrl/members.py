@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ramctrl import output
-from ramctrl.options import context_of
+from ramctrl.options import NodeOption, context_of, meant
 from ramctrl.page import Page
 from ramd.domain.errors import Refused
 
@@ -123,14 +123,10 @@ def remove(
     node: Annotated[
         str | None, typer.Argument(help="Id or name; a node that never joined, too.")
     ] = None,
-    node_option: Annotated[
-        str | None, typer.Option("--node", "-n", help="The same as an option.")
-    ] = None,
+    node_option: NodeOption = None,
 ) -> None:
     """Take a node out of the group. Its server is stopped, its data stay where they are."""
-    selector = node or node_option
-    if not selector:
-        raise typer.BadParameter("which node? an id or a name")
+    selector = meant(node, node_option, "an id or a name")
     here = context_of(ctx)
     body = {"node_id": int(selector)} if selector.isdecimal() else {"name": selector}
     with output.waiting(here.settings, f"removing node {selector}"):
@@ -169,14 +165,10 @@ def reinit(
     node: Annotated[
         str | None, typer.Argument(help="Id, name, or 'replica1', 'replica2' …")
     ] = None,
-    node_option: Annotated[
-        str | None, typer.Option("--node", "-n", help="The same as an option.")
-    ] = None,
+    node_option: NodeOption = None,
 ) -> None:
     """Keep a replica's data directory aside, and clone the primary. Refused for the primary."""
-    selector = node or node_option
-    if not selector:
-        raise typer.BadParameter("which node? an id, a name or 'replica1'")
+    selector = meant(node, node_option, "an id, a name or 'replica1'")
     here = context_of(ctx)
     path = f"/nodes/{urllib.parse.quote(selector, safe='')}/reinit"
     with output.waiting(here.settings, f"making node {selector} anew"):

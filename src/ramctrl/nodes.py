@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ramctrl import members, output, page
-from ramctrl.options import context_of
+from ramctrl.options import NodeOption, context_of, meant
 
 app = typer.Typer(no_args_is_help=True, help="One node at a time.")
 
@@ -26,14 +26,10 @@ def show(
     node: Annotated[
         str | None, typer.Argument(help="Id, name, 'primary', or 'replica1', 'replica2' …")
     ] = None,
-    node_option: Annotated[
-        str | None, typer.Option("--node", "-n", help="The same as an option.")
-    ] = None,
+    node_option: NodeOption = None,
 ) -> None:
     """Everything known about one node."""
-    selector = node or node_option
-    if not selector:
-        raise typer.BadParameter("which node? an id, a name, 'primary' or 'replica1'")
+    selector = meant(node, node_option)
     here = context_of(ctx)
     envelope = here.client.get(f"/nodes/{urllib.parse.quote(selector, safe='')}")
     output.show(here.settings, envelope, page.node_page)

@@ -1,12 +1,14 @@
 """The global options: what they are, and that they may stand before or after the command.
 
-Lives here: `hoist`, which moves them to the front, and the context that commands get.
+Lives here: `hoist`, which moves them to the front, the context that commands get, and how a command
+is told which node (`meant`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -18,6 +20,10 @@ VALUED = frozenset(
     | {"-u", "--api-url", "--ca-file"}
 )
 FLAGS = frozenset({"-j", "--json", "--table"})
+NodeOption: TypeAlias = Annotated[
+    str | None, typer.Option("--node", "-n", help="The same as an option.")
+]
+ANY_NODE = "an id, a name, 'primary' or 'replica1'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,14 @@ def context_of(ctx: typer.Context) -> Context:
     found = ctx.find_object(Context)
     assert found is not None
     return found
+
+
+def meant(node: str | None, node_option: str | None, accepted: str = ANY_NODE) -> str:
+    """The node that an argument or the option names. Raises BadParameter if neither does."""
+    selector = node or node_option
+    if not selector:
+        raise typer.BadParameter(f"which node? {accepted}")
+    return selector
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:
