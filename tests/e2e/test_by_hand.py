@@ -7,15 +7,11 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
 
-from ramd.postgres.account import owner_account
-from ramd.postgres.binaries import find_postgres
+from tests.support.by_hand import refuses, started_by_hand
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
@@ -37,46 +33,10 @@ from tools.local_cluster import LocalCluster
 from tools.local_processes import alive
 from tools.writers import Writers, create_table, present
 
-READ_ONLY = "25006"
-
 
 @pytest.fixture(scope="module")
 def cluster(clusters: Clusters) -> LocalCluster:
     return clusters.three_nodes(pgraft_extension="required")
-
-
-def refused(cluster: LocalCluster, node: int) -> bool:
-    """A write there is refused as by a server without a lease, or by a replica."""
-    try:
-        ask(cluster, node, "DELETE FROM story WHERE false")
-    except psycopg.Error as error:
-        return error.sqlstate == READ_ONLY
-    return False
-
-
-@contextmanager
-def started_by_hand(cluster: LocalCluster, node: int) -> Iterator[int]:
-    """PostgreSQL on a node's data directory, as its user; no daemon has a hand in it."""
-    data_dir = cluster.places.data_dir(node)
-    (data_dir / "standby.signal").unlink(missing_ok=True)
-    account = owner_account(data_dir)
-    who = (account.uid, account.gid) if account.drops else (None, None)
-    server = subprocess.Popen(
-        [find_postgres(None).tool("postgres"), "-D", str(data_dir)],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=who[0],
-        group=who[1],
-        start_new_session=True,
-    )
-    try:
-        yield server.pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            server.send_signal(signal.SIGQUIT)
-        server.wait(SOON_S)
 
 
 def test_the_directories_in_memory_and_of_the_socket_are_removed(cluster: LocalCluster) -> None:
@@ -110,9 +70,9 @@ def test_the_former_primary_started_by_hand_beside_the_present_one(cluster: Loca
     with started_by_hand(cluster, old) as by_hand:
         wait_for(lambda: rows_on(cluster, old) is not None, SOON_S, "it answers reads")
         assert ask(cluster, old, "SELECT pg_is_in_recovery()") == [(False,)], "a primary, it thinks"
-        assert refused(cluster, old)
+        assert refuses(cluster, old)
         rows |= write(cluster, range(111, 121))
-        assert refused(cluster, old)
+        assert refuses(cluster, old)
         cluster.spawn(old)
         wait_for(lambda: not alive(by_hand), HEAL_S, "its daemon ends it")
     until_settled(cluster)

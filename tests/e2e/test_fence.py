@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +18,7 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 
-from ramd.postgres.account import owner_account
-from ramd.postgres.binaries import find_postgres
+from tests.support.by_hand import READ_ONLY, refuses, started_by_hand
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
@@ -40,7 +38,6 @@ from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
 from tools.local_processes import alive
 
-READ_ONLY = "25006"
 CLIENTS = 8
 
 
@@ -162,15 +159,6 @@ def test_lease_lost_and_back_is_no_restart(cluster: LocalCluster) -> None:
     wait_for(lambda: rows <= (rows_on(cluster, replicas_of(cluster)[0]) or set()), SOON_S, "rows")
 
 
-def refuses(cluster: LocalCluster, node: int) -> bool:
-    """A write on `node` is refused with the state that drivers know."""
-    try:
-        ask(cluster, node, "DELETE FROM story WHERE false")
-    except psycopg.Error as error:
-        return error.sqlstate == READ_ONLY
-    return False
-
-
 def ended(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     try:
         connection.execute("SELECT 1")
@@ -277,25 +265,9 @@ def test_server_started_by_hand_serves_reads_only(clusters: Clusters) -> None:
     cluster.processes.kill_daemon(1)
     os.kill(postmaster, signal.SIGINT)
     wait_for(lambda: not alive(postmaster), SOON_S, "the server has stopped")
-    data_dir = cluster.places.data_dir(1)
-    account = owner_account(data_dir)
-    identity = (account.uid, account.gid) if account.drops else (None, None)
-    by_hand = subprocess.Popen(
-        [find_postgres(None).tool("postgres"), "-D", str(data_dir)],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=identity[0],
-        group=identity[1],
-        start_new_session=True,
-    )
-    try:
+    with started_by_hand(cluster, 1, end=signal.SIGINT):
         wait_for(lambda: rows_on(cluster, 1) == set(), SOON_S, "it answers reads")
         assert refuses(cluster, 1)
-    finally:
-        by_hand.send_signal(signal.SIGINT)
-        by_hand.wait(SOON_S)
     cluster.start()
     cluster.wait_healthy(HEAL_S)
     write(cluster, [1])
