@@ -29,19 +29,44 @@ Story = Callable[[World], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """A story, the world that it begins in, the rule that is taken out, and what then breaks;
-    '' where other rules still hold it, however it is taken out."""
+    """A story, the world that it begins in, the rule that is taken out, and what then breaks.
+
+    Several rules: each of them alone still holds it, and it breaks without all of them. None: the
+    story is told for what it reaches.
+    """
 
     story: Story
-    without: Without
+    without: Without | tuple[Without, ...] = ()
     breaks: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def rules(self) -> tuple[Without, ...]:
+        """What is taken out."""
+        return self.without if isinstance(self.without, tuple) else (self.without,)
+
     def __str__(self) -> str:
-        return f"{self.story.__name__}-{self.without.__name__}"
+        return "-".join([self.story.__name__, *(rule.__name__ for rule in self.rules)])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """A case of several rules in which only `rule` of them is left in."""
+
+    case: Case
+    rule: Without
+
+    @property
+    def out(self) -> tuple[Without, ...]:
+        """What is taken out."""
+        return tuple(rule for rule in self.case.rules if rule is not self.rule)
+
+    def __str__(self) -> str:
+        return f"{self.case.story.__name__}-but-{self.rule.__name__}"
 
 
 FIVE = {"size": 5, "settings": SYNC}
+LATE = {**FIVE, "nofailover": (2,), "timing": Timing(lease_ttl_ns=800_000_000)}
 CASES = (
     Case(story=stories.wider_by_one, without=without.joint_record, breaks="S4", plan=FIVE),
     Case(story=stories.narrower_by_one, without=without.joint_record, breaks="S4", plan=FIVE),
@@ -119,7 +144,17 @@ CASES = (
         plan={"settings": ASYNC, "nofailover": (2,)},
     ),
     Case(story=lives.handed_over, without=without.latch, breaks="S2", plan={"settings": ASYNC}),
-    Case(story=lives.target_lost, without=without.nothing, plan={"settings": ASYNC}),
+    Case(
+        story=lives.target_lost,
+        without=(
+            without.undone_before_the_grant,
+            without.resumes_what_is_present,
+            without.stood_by_for_it,
+            without.stopped_if_not_for_it,
+        ),
+        breaks="S4: node 1 goes on",
+        plan={"settings": ASYNC},
+    ),
     Case(
         story=lives.target_cut_off,
         without=without.confirmed_end,
@@ -154,12 +189,19 @@ CASES = (
         breaks="another",
         plan={"settings": SYNC},
     ),
-    Case(story=lives.daemon_gone, without=without.nothing, plan={"settings": ASYNC}),
-    Case(story=lives.host_gone, without=without.nothing, plan={"settings": ASYNC}),
+    Case(story=lives.daemon_gone, plan={"settings": ASYNC}),
+    Case(story=lives.host_gone, plan={"settings": ASYNC}),
     Case(
         story=people.late_report,
-        without=without.nothing,
-        plan={**FIVE, "nofailover": (2,), "timing": Timing(lease_ttl_ns=800_000_000)},
+        without=without.this_attempt,
+        breaks="S4",
+        plan=LATE,
+    ),
+    Case(
+        story=people.late_report_of_a_silent_node,
+        without=(without.this_attempt, without.present_word),
+        breaks="S4",
+        plan=LATE,
     ),
     Case(
         story=people.weak_sessions,
@@ -173,16 +215,29 @@ CASES = (
         breaks="S4",
         plan={"settings": SYNC},
     ),
-    Case(story=people.suspended, without=without.nothing, plan={"settings": SYNC}),
-    Case(story=people.coordinator_paused, without=without.nothing, plan={"settings": ASYNC}),
+    Case(story=people.suspended, without=without.seal, breaks="S2", plan={"settings": SYNC}),
+    Case(
+        story=people.coordinator_paused,
+        without=without.heard_first,
+        breaks="a needless failover",
+        plan={
+            "settings": ASYNC,
+            "timing": Timing(lease_ttl_ns=1_000_000_000, election_ns=3_000_000_000),
+        },
+    ),
     Case(
         story=people.member_removed,
         without=without.kept_until_it_counts_no_more,
         breaks="no primary takes writes",
         plan=FIVE,
     ),
-    Case(story=people.first_directory_lost, without=without.nothing, plan={"settings": ASYNC}),
-    Case(story=people.members_come_and_go, without=without.nothing, plan={"settings": ASYNC}),
+    Case(story=people.first_directory_lost, plan={"settings": ASYNC}),
+    Case(story=people.members_come_and_go, plan={"settings": ASYNC}),
+)
+
+
+KEPT = tuple(
+    Kept(case=case, rule=rule) for case in CASES if len(case.rules) > 1 for rule in case.rules
 )
 
 

@@ -11,7 +11,7 @@ import itertools
 from ramd.domain.model import ClusterState, Handover, Removal
 from ramd.domain.observation import DataKind
 from ramd.state.commands import Destroy, RequestHandover
-from tests.simulation_ha.stories import FAILOVER_S, acked, formed, led_by
+from tests.simulation_ha.stories import FAILOVER_S, acked, coordinated_by, formed, led_by
 from tests.support.ha_host import STUCK, Host
 from tests.support.ha_net import GROUP, WAL
 from tests.support.ha_people import order
@@ -192,22 +192,32 @@ async def handed_over(world: World) -> None:
 
 
 async def target_lost(world: World) -> None:
-    """C11: the target of a switchover dies once it was granted the epoch: an ordinary failover
-    from it follows, with the old primary as a candidate."""
+    """C11: the target of a switchover has acknowledged a write, and nobody knows yet where its
+    timeline begins, when it is lost: the old primary still stands by. An ordinary failover follows,
+    with the old primary as a candidate."""
     primary = await formed(world, sync=False)
-    assert primary.server is not None
     begun = primary.server
+    await coordinated_by(world, 3)
 
-    def strike(state: ClusterState) -> None:
-        if state.epoch == 2:
-            world.on_apply.remove(strike)
-            asyncio.get_running_loop().call_soon(world.hosts[2].power_off)
+    def cut_off(host: Host, name: str) -> None:
+        if (host.node_id, name) == (2, "promote"):
+            world.on_call.remove(cut_off)
+            for node_id in (1, 3):
+                world.network.cut(2, node_id, GROUP)
 
-    world.on_apply.append(strike)
+    def strike(server: Postmaster, _record: Record) -> None:
+        if server.host.node_id == 2:
+            world.on_ack.remove(strike)
+            asyncio.get_running_loop().call_soon(server.host.power_off)
+
+    world.on_call.append(cut_off)
+    world.on_ack.append(strike)
     order(world, RequestHandover(handover=Handover(epoch=1, target=2)))
+    await world.until(lambda: world.hosts[2].lost, FAILOVER_S, "a write in its epoch")
     await world.until(lambda: world.state().epoch >= 3, FAILOVER_S, "a failover")
     await led_by(world, 1, 3)
     assert primary.server is not begun, "the server of an epoch that was over went on"
+    world.network.heal()
     world.boot(2)
     await world.until(lambda: not world.settled(), 60)
 

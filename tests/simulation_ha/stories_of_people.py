@@ -15,34 +15,44 @@ from tests.simulation_ha.stories import (
     formed,
     led_by,
     nobody,
+    promoted,
 )
 from tests.simulation_ha.stories_of_situations import put
 from tests.support.ha_host import STUCK, Host
 from tests.support.ha_members import invite, remove
 from tests.support.ha_net import GROUP, WAL
+from tests.support.ha_time import Actor
 from tests.support.ha_world import World
 
 
-async def late_report(world: World) -> None:
+async def late_report(world: World, silent_s: float = 0.0) -> None:
     """H2: node 2 reports under a seal of node 4, which coordinates no more; it follows again and
     alone confirms more, but only the old report is known to node 5 when the primary is lost."""
     world.sizes = (120,)
     await formed(world)
     await coordinated_by(world, 4)
-    world.hosts[3].slow["replay"] = STUCK
+    third = world.hosts[3]
+    third.slow["replay"] = STUCK
     world.network.cut(1, 4, GROUP)
     await world.until(lambda: world.hosts[2].reported, FAILOVER_S, "a sealed position")
     await world.pass_s(0.06)
     world.network.cut(1, 3, WAL)
     world.network.cuts.add((2, 5, GROUP))
+    third.slow.clear()
+    third.crash_server()
     await coordinated_by(world, 5)
     await acked(world)
+    await world.pass_s(silent_s)
     world.hosts[1].power_off()
-    world.hosts[3].slow.clear()
     await nobody(world, 4.0)
     world.network.cuts.discard((2, 5, GROUP))
     world.boot(1)
     await led_by(world, 1, 3, 4, 5)
+
+
+async def late_report_of_a_silent_node(world: World) -> None:
+    """As before; and the primary is lost when nothing has been heard of node 2 for long."""
+    await late_report(world, silent_s=2.0)
 
 
 async def weak_sessions(world: World) -> None:
@@ -75,7 +85,8 @@ async def cancelled_waits(world: World) -> None:
 
 async def suspended(world: World) -> None:
     """H5: the primary's machine is suspended from outside, with its clock: when it goes on, it
-    believes in its lease while another one leads."""
+    believes in its lease while another one leads, and nobody has told the third node to follow
+    that one, since its daemon stands still."""
     primary = await formed(world)
     server = primary.server
     assert server is not None
@@ -84,37 +95,44 @@ async def suspended(world: World) -> None:
     primary.clock.stop()
     for actor in actors:
         actor.freeze()
-    await world.until(lambda: world.state().epoch == 2, FAILOVER_S, "a failover")
-    await world.until(
-        lambda: any(
-            h.server and h.server.primary for h in world.hosts.values() if h is not primary
-        ),
-        FAILOVER_S,
-        "a promotion",
-    )
-    await world.pass_s(0.5)
+    still: list[Actor] = []
+
+    def promoting(host: Host, name: str) -> None:
+        if name == "promote":
+            world.on_call.remove(promoting)
+            daemon = world.hosts[5 - host.node_id].daemon
+            assert daemon is not None
+            still.append(daemon.actor)
+            daemon.actor.freeze()
+
+    world.on_call.append(promoting)
+    await promoted(world, 2)
     primary.clock.go_on()
     for actor in reversed(actors):  # its daemon comes last, and learns last what has happened
         actor.thaw()
         await world.pass_s(0.5)
+    await world.pass_s(1.0)
+    still[0].thaw()
     await world.pass_s(3.0)
     await led_by(world, 2, 3)
     await world.until(lambda: not world.settled(), 60)
 
 
 async def coordinator_paused(world: World) -> None:
-    """M6: the daemons of both other nodes are frozen for longer than the lease lasts: the
-    coordinator has not heard the primary, which has been there all the time."""
-    primary = await formed(world, sync=False)
-    await coordinated_by(world, 2)
-    others = [h.daemon.actor for h in world.hosts.values() if h is not primary and h.daemon]
-    for actor in others:
-        actor.freeze()
-    await world.pass_s(4.0)
-    for actor in others:
-        actor.thaw()
-    await world.until(lambda: world.primary() is not None, FAILOVER_S)
+    """M6: the coordinator's daemon stands still for longer than the lease lasts, and for less than
+    an election takes: it coordinates on, and has not heard the primary, which has been there all
+    the time."""
+    await formed(world, sync=False)
+    coordinator = await coordinated_by(world, 2)
+    assert coordinator.daemon is not None
+    actor = coordinator.daemon.actor
+    await world.pass_s(1.0)
+    actor.freeze()
+    await world.pass_s(1.7)
+    actor.thaw()
     await world.pass_s(3.0)
+    await world.until(lambda: world.primary() is not None, FAILOVER_S)
+    assert world.coordinator() is coordinator, "another node coordinates"
     assert world.state().epoch == 1, "a needless failover"
 
 

@@ -1,4 +1,4 @@
-"""The rules, each taken out on its own: what the daemon, or its use of PostgreSQL, is without it.
+"""The rules, each taken out: what the daemon, or its use of PostgreSQL, is without it.
 
 Lives here: patches. Must not live here: which story shows the violation (see `test_stories`).
 """
@@ -11,25 +11,36 @@ from typing import Any
 
 import pytest
 
-from ramd.domain.decision import GiveUp
-from ramd.domain.model import ClusterState
+from ramd import coordinator
+from ramd.domain.decision import ClusterView, GiveUp, Goal, GrantTo, Lead, LocalFacts
+from ramd.domain.model import ClusterState, Reign, StartMode
+from ramd.domain.observation import Observation, SealReport, ServerRole
 from ramd.execute import following, leading, leaving, yielding
 from ramd.execute.context import Step
 from ramd.execute.guard import Guard
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
-from ramd.policy import candidates, damping, election, membership, plan, syncset
+from ramd.execute.work import Work
+from ramd.policy import (
+    candidates,
+    damping,
+    decide,
+    election,
+    membership,
+    plan,
+    rules,
+    syncset,
+)
+from ramd.policy.picture import attempt, living, observation, present
+from ramd.policy.ruling import Ruling
 from ramd.state import apply as state_apply
 from ramd.state import sync
+from ramd.state.commands import GrantPayload
 from ramd.state.member_commands import DropMember
 from ramd.state.sync import ChangeSync
 from tests.support.ha_world import World
 
 Without = Callable[[pytest.MonkeyPatch, World], None]
-
-
-def nothing(_patch: pytest.MonkeyPatch, _world: World) -> None:
-    """All rules hold."""
 
 
 def joint_record(patch: pytest.MonkeyPatch, _world: World) -> None:
@@ -226,3 +237,99 @@ def time_to_renew(patch: pytest.MonkeyPatch, _world: World) -> None:
 def fed_receivers(patch: pytest.MonkeyPatch, _world: World) -> None:
     """A daemon that is silent is gone."""
     patch.setattr(damping, "_fed", lambda view: None)
+
+
+def heard_first(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M6: a coordinator that stood still judges by what it heard before."""
+    patch.setattr(coordinator, "PAUSE_NS", 1 << 62)
+
+
+def this_attempt(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """H2: a sealed position counts whatever it was sealed under."""
+
+    def sealed(view: ClusterView, seen: Observation | None) -> SealReport | None:
+        report = seen.sealed if seen is not None else None
+        return report if report is not None and attempt(view) is not None else None
+
+    patch.setattr(candidates, "_sealed", sealed)
+
+
+def present_word(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """H2: what was heard of a node counts, however long ago."""
+    patch.setattr(candidates, "living", observation)
+
+
+def undone_before_the_grant(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """C11: a switchover is undone also when its target was granted the epoch, and is lost; that is
+    tried for a second."""
+
+    def former(view: ClusterView) -> Reign | None:
+        """Who handed over, if its server still runs as a primary."""
+        late = view.now_ns >= (view.lease.may_move_at_ns or 0) + 1_000_000_000
+        alive = living(view, present(view).node_id) is not None
+        if late or alive or len(view.state.reigns) < 2:
+            return None
+        reign = view.state.reigns[-2]
+        seen = living(view, reign.node_id)
+        return reign if seen is not None and seen.role is ServerRole.PRIMARY else None
+
+    def undo(view: ClusterView) -> Ruling:
+        reign = former(view)
+        assert reign is not None
+        grant = GrantTo(
+            node_id=reign.node_id,
+            epoch=view.state.epoch + 1,
+            timeline=reign.timeline,
+            start=StartMode.RESUME,
+            parent_timeline=reign.parent_timeline,
+            seal_lsn=reign.seal_lsn,
+        )
+        return Ruling(
+            action=grant,
+            reason="switchover undone: its target is lost",
+            candidates=candidates.foresee(view).verdicts,
+        )
+
+    def undone(rule: rules.Rule) -> rules.Rule:
+        if rule.name != "switchover_undone":
+            return rule
+        return replace(rule, when=lambda view: former(view) is not None, act=undo)
+
+    patch.setattr(decide, "RULES", tuple(undone(rule) for rule in rules.RULES))
+
+
+def resumes_what_is_present(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """C11: the log takes a grant by which an earlier epoch than the present one goes on."""
+    original = state_apply._granted
+
+    def granted(state: ClusterState, payload: GrantPayload) -> ClusterState:
+        past = [r for r in state.reigns if r.node_id == payload.reign.node_id]
+        if payload.reign.start is StartMode.RESUME:
+            state = replace(state, reigns=(*state.reigns[:-1], past[-1]))
+        return original(state, payload)
+
+    patch.setattr(state_apply, "_resume_refusal", lambda *_: "")
+    patch.setattr(state_apply, "_granted", granted)
+
+
+def stood_by_for_it(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """C11: a server that stood by goes on in any epoch, not just in the next one."""
+    original = yielding._resume
+
+    async def resume(work: Work, goal: Lead) -> Step:
+        if work.known.yielding is not None:
+            work.known.yielding.epoch = goal.epoch - 1
+        return await original(work, goal)
+
+    patch.setattr(yielding, "_resume", resume)
+
+
+def stopped_if_not_for_it(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """C11: a server that stood by is left running in any epoch until its lease is there."""
+    original = plan._elected
+
+    def elected(state: ClusterState, told: Any, facts: LocalFacts, seen: Observation) -> Goal:
+        stood_by = state.epoch - 1 if facts.yielding_epoch else 0
+        return original(state, told, replace(facts, yielding_epoch=stood_by), seen)
+
+    patch.setattr(plan, "_elected", elected)
