@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from ramd.execute.context import Situation
 from tests.simulation_ha import stories, without
 from tests.simulation_ha import stories_of_lives as lives
 from tests.simulation_ha import stories_of_people as people
+from tests.simulation_ha import stories_of_rules as rules
 from tests.simulation_ha import stories_of_situations as situations
 from tests.simulation_ha import stories_of_tails as tails
 from tests.simulation_ha.stories import ASYNC, LOOSE, SYNC
@@ -233,6 +234,12 @@ CASES = (
     ),
     Case(story=people.first_directory_lost, plan={"settings": ASYNC}),
     Case(story=people.members_come_and_go, plan={"settings": ASYNC}),
+    Case(story=rules.one_is_not_heard, plan={"settings": ASYNC}),
+    Case(story=rules.target_is_gone, plan={"settings": ASYNC}),
+    Case(story=rules.winner_does_not_start, plan={"settings": ASYNC, "size": 5}),
+    Case(story=rules.power_cut, plan={"settings": replace(ASYNC, startup_grace_ms=10_000)}),
+    Case(story=rules.failover_is_off, plan={"settings": ASYNC}),
+    Case(story=rules.ended_while_it_waits, plan={"settings": ASYNC}),
 )
 
 

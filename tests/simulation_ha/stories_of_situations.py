@@ -164,7 +164,7 @@ async def elected(world: World, situation: Situation) -> None:
         put(host, situation)
         asyncio.get_running_loop().call_later(0.02, host.daemon.actor.thaw)
 
-    holder = await _at_the_grant(world, strike)
+    holder = await at_the_grant(world, strike)
     await reached(world, situation, "Lead")
     repaired(holder)
     await led_by(world, 3, 4, 5)
@@ -188,7 +188,7 @@ async def yielding(world: World, situation: Situation) -> None:
         world.on_apply.append(asked)
         order(world, RequestHandover(handover=Handover(epoch=2, target=None)), but=host.node_id)
 
-    await _at_the_grant(world, strike)
+    await at_the_grant(world, strike)
     await reached(world, situation, "Yield")
     await all_well(world)
 
@@ -204,7 +204,7 @@ async def gives_up(world: World, situation: Situation) -> None:
     await all_well(world)
 
 
-async def _at_the_grant(world: World, strike: Callable[[Host], None]) -> Host:
+async def at_the_grant(world: World, strike: Callable[[Host], None]) -> Host:
     """The primary's host is lost; `strike` the one that gets the next epoch, which is not the
     coordinator, when the first member has read that."""
     await formed(world, sync=False)

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from ramd import events
 from ramd.domain.decision import (
     Follow,
     GiveUp,
@@ -107,8 +108,10 @@ def check_end(node: Node, goal: Goal, situation: Situation) -> None:
 @pytest.mark.parametrize("situation", list(Situation))
 @virtual
 async def test_every_state_has_a_way_out_and_then_rests(
-    situation: Situation, goal: Goal, tmp_path: Path
+    situation: Situation, goal: Goal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(events, "emit", said.append)
     node = make(situation, goal, tmp_path)
     lease = 2 if isinstance(goal, Lead | Yield) else 0
     async with node.running(lease=lease):
@@ -119,6 +122,7 @@ async def test_every_state_has_a_way_out_and_then_rests(
             assert node.server.disk.kind is DataKind.FOREIGN
             return
         await node.reach(goal, attempt=ATTEMPT)
+        assert events.TransitionStarted(situation=situation, goal=type(goal).__name__) in said
         check_end(node, goal, situation)
         # Once more, as every refresh does: nothing may change.
         node.server.calls.clear()
