@@ -144,6 +144,24 @@ CASES = (
         breaks="nothing is fetched",
         plan={"settings": ASYNC, "nofailover": (2,)},
     ),
+    Case(
+        story=tails.recycled_behind_the_end,
+        without=without.scanned,
+        breaks="no primary can be chosen",
+        plan={"settings": SYNC},
+    ),
+    Case(
+        story=tails.half_a_record_behind_the_end,
+        without=without.whole_records,
+        breaks="it is not fetched",
+        plan={"settings": ASYNC, "nofailover": (2,)},
+    ),
+    Case(
+        story=tails.flush_that_failed,
+        without=(without.doubt_told, without.doubt_kept),
+        breaks="WAL whose flush failed lives on",
+        plan={"settings": ASYNC},
+    ),
     Case(story=lives.handed_over, without=without.latch, breaks="S2", plan={"settings": ASYNC}),
     Case(
         story=lives.target_lost,

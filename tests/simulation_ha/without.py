@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from ramd import coordinator
-from ramd.domain.decision import ClusterView, GiveUp, Goal, GrantTo, Lead, LocalFacts
+from ramd.domain.decision import ClusterView, FetchOrder, GiveUp, Goal, GrantTo, Lead, LocalFacts
 from ramd.domain.model import ClusterState, Reign, StartMode
 from ramd.domain.observation import Observation, SealReport, ServerRole
 from ramd.execute import following, leading, leaving, yielding
 from ramd.execute.context import Step
 from ramd.execute.guard import Guard
+from ramd.execute.lending import End, Lending, Wish
 from ramd.execute.local import LocalStore
 from ramd.execute.syncing import Proof, Syncing
 from ramd.execute.work import Work
@@ -26,6 +27,7 @@ from ramd.policy import (
     damping,
     decide,
     election,
+    fetching,
     membership,
     plan,
     rules,
@@ -161,6 +163,42 @@ def start_numbers(patch: pytest.MonkeyPatch, _world: World) -> None:
 def fetched(patch: pytest.MonkeyPatch, _world: World) -> None:
     """Nobody fetches anything before a promotion."""
     patch.setattr(election, "order_for", lambda *_: None)
+
+
+def scanned(_patch: pytest.MonkeyPatch, world: World) -> None:
+    """M4: WAL is taken to end where its last file does."""
+    world.scans_wal = False
+
+
+def whole_records(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M4: all that is fetched is taken to be replayed."""
+    original = Lending._end
+
+    async def end(self: Lending, wish: Wish) -> End:
+        found = await original(self, wish)
+        return End(upto=found.upto, whole=found.upto)
+
+    patch.setattr(Lending, "_end", end)
+
+
+def doubt_told(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M4: the coordinator asks a server for its WAL that could not flush it."""
+    original = fetching.order_for
+
+    def order_for(view: ClusterView, *others: Any) -> FetchOrder | None:
+        return original(replace(view, lease=replace(view.lease, doubt="")), *others)
+
+    patch.setattr(election, "order_for", order_for)
+
+
+def doubt_kept(patch: pytest.MonkeyPatch, _world: World) -> None:
+    """M4: a node hands out WAL that its server could not flush."""
+    original = LocalStore.latch
+
+    async def kept(self: LocalStore, epoch: int, *, doubted: bool = False) -> None:
+        await original(self, epoch)
+
+    patch.setattr(LocalStore, "latch", kept)
 
 
 def latch(patch: pytest.MonkeyPatch, _world: World) -> None:

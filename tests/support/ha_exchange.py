@@ -119,4 +119,4 @@ class SimExchange(WalExchange):
             self._server.must_run().given = False
 
     async def doubt(self) -> str:
-        return ""
+        return self._server.host.said

@@ -93,6 +93,8 @@ class Host:
         self.reported: SealOrder | None = None
         """The seal under which a position was reported last."""
         self.server: Postmaster | None = None
+        self.said = ""
+        """What the server has said of a flush that failed, since it was started last."""
         self.remains: Postmaster | None = None
         """A server that died and left sessions behind."""
         self.daemon: Daemon | None = None
@@ -129,6 +131,7 @@ class Host:
         self.disk.lose_unflushed()
         self.disk.standby_signal = not primary
         self.disk.control = ControlState.IN_PRODUCTION if primary else ControlState.IN_RECOVERY
+        self.said = ""
         server = self.server = Postmaster(self, primary=primary)
         if self.world.loads_extension:
             self.page.begin(server.pid)
@@ -154,6 +157,14 @@ class Host:
         if server is not None:
             self.remains = server
             self._gone(server, tell=True)
+
+    def fail_flush(self) -> None:
+        """A flush of WAL fails, and the server ends by that. What it had written can still be read
+        here; no client and no replica was told of it."""
+        assert self.server is not None
+        self.said = "could not fdatasync"
+        self.disk.flushed = len(self.disk.wal)
+        self.end_server(clean=False)
 
     def _gone(self, server: Postmaster, *, tell: bool) -> None:
         for sender in list(server.senders) if tell else ():

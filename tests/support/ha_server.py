@@ -305,7 +305,9 @@ class SimData(ServerData):
 
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
         await self._server.enter("end_of_wal")
-        return self._host.disk.position if self._host.disk.flushed else None
+        disk = self._host.disk
+        end = disk.end if self._host.world.scans_wal else disk.end + disk.recycled
+        return Position(timeline=disk.timeline, lsn=Lsn(end)) if disk.flushed else None
 
     async def clone(self, upstream: Upstream) -> None:
         self._blank()

@@ -48,6 +48,9 @@ class Directory:
     """LSN from which on a rewound directory is consistent."""
     torn: int = 0
     """Bytes of an incomplete record behind the last one."""
+    recycled: int = 0
+    """Bytes behind all that, in a file that is longer: what it held before it was used again. No
+    record is found there, whoever reads it."""
     tie: str = ""
 
     @property
@@ -101,6 +104,7 @@ class Directory:
             restart=self.flushed,
             minimum=self.flushed,
             torn=0,
+            recycled=0,
         )
 
 

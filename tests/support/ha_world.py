@@ -86,6 +86,7 @@ class World:
         self.kills_remains = True
         self.numbers_timelines = True
         self.seals_detached = True
+        self.scans_wal = True
         self.flaws: Counter[tuple[int, str]] = Counter()
         self.on_call: list[Callable[[Host, str], None]] = []
         self.on_apply: list[Callable[[ClusterState], None]] = []
