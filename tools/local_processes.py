@@ -62,12 +62,13 @@ class Processes:
         daemon = self._daemons.get(node)
         return None if daemon is None else daemon.poll()
 
-    def daemon_lives(self, node: int) -> bool:
-        """Also one that was just started and has not written its pid file yet."""
+    def daemon_lives(self, node: int, *, but: int | None = None) -> bool:
+        """Also one that was just started and has not written its pid file yet, or is just ending.
+        `but`: the one with this process id does not count."""
         started = self._daemons.get(node)
-        if started is not None and started.poll() is None:
+        if started is not None and started.pid != but and started.poll() is None:
             return True
-        return self.daemon_pid(node) is not None
+        return self.daemon_pid(node) not in (None, but)
 
     def daemon_pid(self, node: int) -> int | None:
         return self._own(pid_of(self._places.state_dir(node) / "ramd.pid"))

@@ -145,14 +145,17 @@ class Harm:
 
     def _starter(self, node: int, old: int | None) -> Callable[[], bool]:
         """Starts the daemon, once the one that was told to end has ended: that takes longer than
-        its pid file is there."""
+        its pid file is there, or its working directory to be seen."""
         processes, root = self._cluster.processes, self._cluster.root
 
         def start() -> bool:
+            if processes.daemon_lives(node, but=old):
+                return True
+            if processes.daemon_lives(node):
+                return False
             if old is not None and alive(old) and belongs_to(old, root):
                 return False
-            if not processes.daemon_lives(node):
-                self._cluster.spawn(node)
+            self._cluster.spawn(node)
             return True
 
         return start

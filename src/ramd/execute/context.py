@@ -167,6 +167,20 @@ class Intake:
 
 
 @dataclass(slots=True)
+class Tried:
+    """What was tried for the present goal; it outlives the server."""
+
+    rejudged: int = 0
+    """Judgements in a row without streaming afterwards."""
+    rewinds: int = 0
+    """A second one would only repeat the first."""
+    starts: int = 0
+    """Starts in a row that did not end in a replica that answers."""
+    made_room: bool = False
+    """The directory was kept aside: once is enough."""
+
+
+@dataclass(slots=True)
 class Knowledge:
     """What this process did to the server that runs now; blank again whenever it stops."""
 
@@ -174,16 +188,11 @@ class Knowledge:
     detached: bool = False
     """Its WAL intake was emptied by us and nothing was attached since."""
     report: SealReport | None = None
+    answered: int = 0
+    """Which start of it was found to be a replica that accepts connections; 0: none."""
     slots: tuple[bool, tuple[int, ...]] | None = None
     silent_since_ns: int | None = None
-    rejudged: int = 0
-    """Judgements in a row without streaming afterwards; like `rewinds` it outlives the server."""
-    rewinds: int = 0
-    """Rewinds at the present goal: a second one would only repeat the first."""
-    starts: int = 0
-    """Starts in a row that did not end in a replica that answers."""
-    made_room: bool = False
-    """The directory was kept aside at the present goal: once is enough."""
+    tried: Tried = field(default_factory=Tried)
     completing: Upstream | None = None
     """Whose WAL makes this rewound server consistent."""
     intake: Intake = field(default_factory=Intake)
@@ -195,6 +204,7 @@ class Knowledge:
         self.attached = None
         self.detached = False
         self.report = None
+        self.answered = 0
         self.slots = None
         self.silent_since_ns = None
         self.completing = None
@@ -202,10 +212,7 @@ class Knowledge:
 
     def forget_goal(self) -> None:
         """Another goal: what was tried for the last one is open again."""
-        self.rejudged = 0
-        self.rewinds = 0
-        self.starts = 0
-        self.made_room = False
+        self.tried = Tried()
 
 
 @dataclass(slots=True)

@@ -15,13 +15,13 @@ import random
 from dataclasses import dataclass
 
 from ramd import events
-from ramd.domain.decision import Follow, GiveUp, Goal, Wait
+from ramd.domain.decision import Follow, GiveUp, Goal, Lead, StaySealed, Wait
 from ramd.domain.errors import RamdError, Unavailable
 from ramd.domain.observation import Attempt, SealReport, Standing
 from ramd.execute.context import Knowledge, NotYet, Ports, Situation, Step
 from ramd.execute.copies import know_copy
 from ramd.execute.guard import Guard
-from ramd.execute.situation import Seen, look, look_briefly
+from ramd.execute.situation import Seen, look, look_briefly, look_in_page
 from ramd.execute.transitions import TRANSITIONS
 from ramd.execute.work import Work
 
@@ -220,6 +220,10 @@ class Executor:
 
     async def _look(self, goal: Goal) -> Seen:
         ends = isinstance(goal, GiveUp) and self._ports.store.record.opened_epoch == goal.epoch
+        if isinstance(goal, Wait | StaySealed | Lead):
+            seen = look_in_page(self._ports, self._known)
+            if seen is not None:
+                return seen
         return await (look_briefly if ends else look)(self._ports, self._known)
 
     async def _step(self, intent: Intent, seen: Seen) -> Step:

@@ -63,9 +63,9 @@ async def follow_stopped(work: Work) -> Step:
     upstream = await _permitted(work)
     if _ordered_anew(work):
         return await _make_room(work, upstream, ORDERED)
-    if work.known.starts >= work.timing.starts_max and not work.known.made_room:
-        return await _make_room(work, upstream, f"it did not start {work.known.starts} times")
-    work.known.starts += 1
+    if work.known.tried.starts >= work.timing.starts_max and not work.known.tried.made_room:
+        return await _make_room(work, upstream, f"it did not start {work.known.tried.starts} times")
+    work.known.tried.starts += 1
     work.say("starting as a replica, to be judged before it follows", rejoining=True)
     await start_detached(work)
     return Step.AGAIN
@@ -119,13 +119,13 @@ async def follow_primary(work: Work) -> Step:
 async def follow_replica(work: Work) -> Step:
     """Attached to the right node: see that it streams. Else judge, then attach."""
     upstream = await _permitted(work)
-    work.known.starts = 0
+    work.known.tried.starts = 0
     if _ordered_anew(work):
         return await _make_room(work, upstream, ORDERED)
     if work.known.attached != upstream:
         return await _judge_and_attach(work, upstream)
     if _streams(work, upstream):
-        work.known.rejudged = 0
+        work.known.tried.rejudged = 0
         await _slots(work)
         work.say(f"following node {upstream.node_id}")
         return Step.DONE
@@ -147,7 +147,7 @@ async def _judge_and_attach(work: Work, upstream: Upstream) -> Step:
             return await _attach(work, upstream)
         case Rejoin.WAIT:
             raise NotYet(why)
-        case Rejoin.REWIND if work.known.rewinds == 0:
+        case Rejoin.REWIND if work.known.tried.rewinds == 0:
             return await _rewind(work, upstream)
         case _:
             return await _make_room(work, upstream, why)
@@ -201,9 +201,9 @@ async def _not_streaming(work: Work, upstream: Upstream) -> Step:
     if not await work.ports.reachable(upstream):
         return Step.DONE
     events.emit(events.StreamLost(upstream=upstream.node_id, silent_ms=silent_ms))
-    work.known.rejudged += 1
-    if work.known.rejudged > work.timing.rejudge_max:
-        work.known.rejudged = 0
+    work.known.tried.rejudged += 1
+    if work.known.tried.rejudged > work.timing.rejudge_max:
+        work.known.tried.rejudged = 0
         return await _make_room(work, upstream, "the WAL it needs is gone from the primary")
     await work.server.stop(StopMode.FAST, timeout_ms=work.timing.stop_ms)
     return Step.AGAIN
@@ -220,7 +220,7 @@ async def _rewind(work: Work, upstream: Upstream) -> Step:
     """
     await _need_source(work, upstream)
     begun_ns, store = work.ports.clock(), work.ports.store
-    work.known.rewinds += 1
+    work.known.tried.rewinds += 1
     work.say(f"rewinding from node {upstream.node_id}", rejoining=True)
     await work.server.stop(StopMode.FAST, timeout_ms=work.timing.stop_ms)
     await work.server.data.kill_remains(timeout_ms=work.timing.kill_ms)
@@ -244,7 +244,7 @@ async def _rewind(work: Work, upstream: Upstream) -> Step:
 async def _make_room(work: Work, upstream: Upstream, why: str) -> Step:
     """Stop and keep the directory aside, once the source of the clone is known to be there."""
     await _need_source(work, upstream)
-    work.known.made_room = True
+    work.known.tried.made_room = True
     await work.server.stop(StopMode.FAST, timeout_ms=work.timing.stop_ms)
     return await set_aside(work, why)
 

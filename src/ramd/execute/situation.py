@@ -38,8 +38,11 @@ async def look(ports: Ports, known: Knowledge) -> Seen:
         # Never beside a running one: its directory stays, and a fence must not wait for our disk.
         await know_copy(ports)
     if ports.server.running or await ports.server.adopt():
+        number = ports.server.fence.start_number()
         facts = await ports.server.probe(timeout_ms=ports.timing.probe_ms)
-        return await _running(ports, facts)
+        seen = await _running(ports, facts)
+        known.answered = number if seen.situation is Situation.REPLICA else 0
+        return seen
     known.forget_server()
     unproven = ports.store.record.unproven
     try:
@@ -50,6 +53,16 @@ async def look(ports: Ports, known: Knowledge) -> Seen:
         return Seen(situation=Situation.PARTIAL, why=f"after a rewind: {error.message}")
     situation, why = _stopped(ports, directory)
     return Seen(situation=situation, directory=directory, why=why)
+
+
+def look_in_page(ports: Ports, known: Knowledge) -> Seen | None:
+    """A replica that was found before, and by its page still is one and has not begun anew. None:
+    it has to be asked. For whoever needs no facts of it: a failover waits for the answer."""
+    number = ports.server.fence.start_number() if ports.server.running else 0
+    pulse = ports.server.fence.pulse() if number and number == known.answered else None
+    if pulse is None or not pulse.in_recovery:
+        return None
+    return Seen(situation=Situation.REPLICA)
 
 
 async def look_briefly(ports: Ports, known: Knowledge) -> Seen:

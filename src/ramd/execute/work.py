@@ -21,6 +21,7 @@ from ramd.execute.situation import Seen
 T = TypeVar("T")
 
 POLL_FIRST_MS = 10
+SEALED_FIRST_MS = 2
 SEALED_POLL_MS = 20
 
 
@@ -75,12 +76,13 @@ class Work:
         *,
         timeout_ms: int,
         what: str,
+        poll_first_ms: int = POLL_FIRST_MS,
         poll_max_ms: int | None = None,
     ) -> T:
         """Poll `check` until it gives something; interruptible. Raises Unavailable at the bound."""
         deadline_ns = self.ports.clock() + timeout_ms * 1_000_000
         pause_max_ms = poll_max_ms or self.timing.poll_max_ms
-        pause_ms = min(POLL_FIRST_MS, pause_max_ms)
+        pause_ms = min(poll_first_ms, pause_max_ms)
         with self.interruptible():
             while (found := await check()) is None:
                 if self.ports.clock() >= deadline_ns:
@@ -95,7 +97,8 @@ class Work:
             self.server.sealed_position,
             timeout_ms=self.timing.recover_ms,
             what="replaying local WAL to its end",
-            poll_max_ms=SEALED_POLL_MS,  # a failover waits for it
+            poll_first_ms=SEALED_FIRST_MS,  # a failover waits for it
+            poll_max_ms=SEALED_POLL_MS,
         )
 
     def upstream(self, node_id: int) -> Upstream:

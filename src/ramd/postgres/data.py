@@ -13,7 +13,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.observation import DataKind, Position
 from ramd.domain.server import DataDirectory, Upstream
-from ramd.postgres.control import Control, read_control
+from ramd.postgres.control import Control, ControlFile
 from ramd.postgres.files import read_json, remove_file, sync_dir, write_file
 from ramd.postgres.make import clone, initdb
 from ramd.postgres.orphans import kill_remains, server_processes
@@ -33,6 +33,7 @@ class DataDir:
 
     site: Site
     in_use: Callable[[], bool]
+    control: ControlFile
 
     @property
     def path(self) -> Path:
@@ -47,7 +48,7 @@ class DataDir:
         if found is not None:
             return found
         try:
-            control = await read_control(self.site)
+            control = await self.control.read()
         except PostgresError as error:
             return self._foreign(error.message)
         return self._described(control)
@@ -68,11 +69,12 @@ class DataDir:
     async def kill_remains(self, *, timeout_ms: int) -> None:
         """See ServerData; also removes the lock files of the dead. Refused while a server runs."""
         self._must_be_stopped()
+        self.control.read_ahead()  # where its WAL ends is asked next, while nobody takes writes
         await kill_remains(self.site, timeout_ms=timeout_ms)
 
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
         """See ServerData."""
-        return await end_of_wal(self.site, timeout_ms=timeout_ms)
+        return await end_of_wal(self.site, await self.control.read(), timeout_ms=timeout_ms)
 
     async def clone(self, upstream: Upstream) -> None:
         """See ServerData."""

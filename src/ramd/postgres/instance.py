@@ -18,6 +18,7 @@ from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
 from ramd.domain.sync import SyncConf, SyncFacts
 from ramd.postgres.child import Watched
 from ramd.postgres.conf import read_upstream, write_all, write_auto, write_upstream
+from ramd.postgres.control import ControlFile
 from ramd.postgres.data import DataDir
 from ramd.postgres.exchange import Exchange
 from ramd.postgres.files import on_disk, read_file
@@ -40,6 +41,7 @@ CONNECT_MS = 5000
 RECEIVER_GONE_MS = 5000
 RECEIVER_PATIENCE_MS = 300
 POLL_S = 0.01
+SOON_S = 0.002
 
 SIGNALS = {StopMode.FAST: signal.SIGINT, StopMode.IMMEDIATE: signal.SIGQUIT}
 RECEIVERS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"
@@ -109,7 +111,7 @@ class Instance:
         self._postmaster: Watched | None = None
         self._roles_done = False
         self._conf = Conf(site, copy)
-        self._data = DataDir(site, lambda: self.running)
+        self._data = DataDir(site, lambda: self.running, ControlFile(site))
 
     @property
     def data(self) -> DataDir:
@@ -287,6 +289,7 @@ class Instance:
     async def _no_receiver(self) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        pause_s = SOON_S
         why = "it is still there"
         while loop.time() < began + RECEIVER_GONE_MS / 1000:
             try:
@@ -301,7 +304,8 @@ class Instance:
                     # The startup process ends it, but not while its replay is paused or in conflict
                     # with a query. It starts no other one: it will read the reload before.
                     end_process(self._site, int(rows[0][0] or 0))
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, POLL_S)
         raise PostgresError(f"the WAL receiver did not end within {RECEIVER_GONE_MS} ms: {why}")
 
     async def __aenter__(self) -> Self:

@@ -42,7 +42,7 @@ async def rewind(site: Site, upstream: Upstream) -> None:
     """Raises PostgresError. If it does after pg_rewind began, the directory is PARTIAL: clone."""
     write_all(site, None)
     info = peer_conninfo(site, upstream, database=site.options.database)
-    end = await end_of_wal(site, timeout_ms=SCAN_TIMEOUT_MS)
+    end = await end_of_wal(site, await read_control(site), timeout_ms=SCAN_TIMEOUT_MS)
     fork = await find_fork(site, upstream, end)
     if fork is not None and end is not None:
         await save_divergent(site, fork, end)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ramd.domain.errors import PostgresError
 from ramd.domain.lsn import Lsn, format_lsn, parse_lsn
 from ramd.domain.observation import Position
-from ramd.postgres.control import Control, read_control
+from ramd.postgres.control import Control
 from ramd.postgres.site import Site
 from ramd.postgres.timeline import fork_from, known_timelines, read_history
 from ramd.postgres.tools import run_tool
@@ -34,11 +34,11 @@ def segment_start(name: str, segment_bytes: int) -> tuple[int, Lsn] | None:
     return timeline, Lsn((high << 32) + low * segment_bytes)
 
 
-async def end_of_wal(site: Site, *, timeout_ms: int) -> Position | None:
+async def end_of_wal(site: Site, control: Control, *, timeout_ms: int) -> Position | None:
     """End of the last valid record on the newest timeline of this stopped server, None if none is
-    found in time. pg_control may not know of a timeline whose WAL was received just before the end,
-    so branches that leave the known one are tried first, newest first."""
-    control = await read_control(site)
+    found in time. `control`, what its control file says, may not know of a timeline whose WAL was
+    received just before the end, so branches that leave the known one are tried first, newest
+    first."""
     for timeline, start in branches(site.wal_dir, control):
         limit = last_byte(site.wal_dir, timeline, start, control.segment_bytes)
         try:

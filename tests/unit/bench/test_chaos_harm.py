@@ -27,8 +27,8 @@ class FakeProcesses:
         self.asked += 1
         return self.daemon.pid if node == 2 and self.asked == 1 else None
 
-    def daemon_lives(self, node: int) -> bool:
-        return self.daemon.poll() is None
+    def daemon_lives(self, node: int, *, but: int | None = None) -> bool:
+        return self.daemon.pid != but and self.daemon.poll() is None
 
 
 class FakeCluster:
@@ -70,7 +70,12 @@ def stopped(pick: int = 0) -> Step:
     )
 
 
-def test_a_daemon_that_takes_its_time_to_end_is_started_when_it_has(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["seen to work there", "just dying"])
+def test_a_daemon_that_takes_its_time_to_end_is_started_when_it_has(
+    cluster: FakeCluster, *, seen: bool
+) -> None:
+    if not seen:
+        cluster.root /= "elsewhere"
     harm = Harm(cast(LocalCluster, cluster), NODES, lambda: 1)
     assert harm.do(stopped()) == "node 2 for 0 s"
     harm.undo_due()
@@ -81,6 +86,23 @@ def test_a_daemon_that_takes_its_time_to_end_is_started_when_it_has(cluster: Fak
     harm.undo_due()
     assert not harm.pending
     assert cluster.started == [2]
+
+
+def test_a_daemon_that_somebody_has_started_again_is_left_alone(cluster: FakeCluster) -> None:
+    harm = Harm(cast(LocalCluster, cluster), NODES, lambda: 1)
+    harm.do(stopped())
+    before = cluster.processes.daemon
+    before.kill()
+    before.wait()
+    cluster.processes.daemon = subprocess.Popen(["sleep", "60"])
+    try:
+        harm.undo_due()
+        assert not harm.pending
+        assert cluster.started == []
+    finally:
+        cluster.processes.daemon.kill()
+        cluster.processes.daemon.wait()
+        cluster.processes.daemon = before
 
 
 def test_where_no_daemon_runs_there_is_nothing_to_undo(cluster: FakeCluster) -> None:

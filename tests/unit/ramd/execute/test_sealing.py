@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ramd.domain.decision import Follow, StaySealed
+import pytest
+
+from ramd.domain.decision import Follow, StaySealed, Wait
+from ramd.domain.fence import Pulse
 from ramd.domain.observation import Attempt
 from ramd.execute.context import Situation
 from ramd.execute.local import LocalStore
+from tests.support.fenced_node import LEAD, elected
 from tests.support.ramd_node import ME, Node, led_by_node_2, make, streams
 from tests.support.virtual_time import elapse, virtual
 
@@ -119,3 +123,41 @@ async def test_sealed_primary_is_stopped_for_good_first(tmp_path: Path) -> None:
         assert node.store.record.released_epoch == 1
         assert "stop immediate" in node.server.calls
         assert not node.server.primary
+
+
+@virtual
+async def test_a_known_replica_is_asked_no_more_while_a_failover_waits(tmp_path: Path) -> None:
+    """What its page says is enough, unless it has begun anew since or the page says nothing."""
+    node, fence = elected(tmp_path)
+    fence.speaks = lambda: Pulse(at_ns=0, in_recovery=not node.server.primary, timeline=1)
+    async with node.running(lease=2):
+        await node.reach(Wait(reason="first"))
+        assert node.server.calls.count("probe") == 1
+        await node.reach(StaySealed(epoch=1, attempt=FIRST))
+        await node.reach(Wait(reason="chosen"))
+        assert node.server.calls.count("probe") == 1
+        node.executor.pursue(LEAD)
+        await node.until(lambda: "promote" in node.server.calls)
+        assert node.server.calls.count("probe") == 1
+        await node.until(lambda: node.executor.standing().settled)
+        assert node.server.calls.count("probe") > 1, "a primary is asked"
+
+
+@virtual
+@pytest.mark.parametrize("page", ["silent", "of a primary", "of another start"])
+async def test_a_replica_is_asked_again_when_its_page_does_not_vouch_for_it(
+    tmp_path: Path, page: str
+) -> None:
+    node, fence = elected(tmp_path)
+    says = [Pulse(at_ns=0, in_recovery=True, timeline=1)]
+    fence.speaks = lambda: says[-1] if says else None
+    async with node.running():
+        await node.reach(Wait(reason="first"))
+        if page == "silent":
+            says.clear()
+        elif page == "of a primary":
+            says.append(Pulse(at_ns=0, in_recovery=False, timeline=1))
+        else:
+            fence.page.start += 1
+        await node.reach(Wait(reason="second"))
+        assert node.server.calls.count("probe") == 2
