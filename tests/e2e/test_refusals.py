@@ -125,6 +125,30 @@ def test_of_two_orders_at_once_nobody_gets_the_others_answer(cluster: LocalClust
     until_settled(cluster)
 
 
+def test_orders_about_different_settings_at_once_all_take_effect(cluster: LocalCluster) -> None:
+    """Two daemons are asked at the same instant; settings are recorded whole."""
+    until_settled(cluster)
+    one, other = replicas_of(cluster)
+
+    def order(asked: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        return cluster.api(asked[0], "POST", "/replication/sync", asked[1], timeout_s=60)
+
+    for turn in range(10):
+        enforced = turn % 2 == 0
+        wanted = {
+            "sync_replication_timeout_ms": 10_000 - turn,
+            "enforce_sync_standbys": enforced,
+        }
+        bodies = [{key: value} for key, value in wanted.items()]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(order, zip((one, other), bodies, strict=True)))
+        assert [status for status, _ in answers] == [200, 200], answers
+        data = cluster.api(primary_of(cluster), "GET", "/replication/sync")[1]["data"]
+        assert {key: data[key] for key in wanted} == wanted, f"turn {turn}"
+    usual = {"sync_replication_timeout_ms": 10_000, "enforce_sync_standbys": False}
+    assert order((one, usual))[0] == 200
+
+
 def test_a_target_that_has_just_died_is_not_told_as_success(cluster: LocalCluster) -> None:
     """Nobody counts it as silent yet. Either it is refused or undone, and the old primary goes on,
     or the answer names who took over instead."""
