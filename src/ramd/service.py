@@ -32,7 +32,7 @@ from ramd.domain.service import (
 from ramd.host import DESTROYED_MARK, Host, clear_state, left
 from ramd.members import orders
 from ramd.members.cases import MemberCases
-from ramd.policy.syncorder import follows_settings, ordered
+from ramd.policy.syncorder import follows_settings
 from ramd.policy.syncset import begun
 from ramd.postgres.account import choose_account
 from ramd.postgres.conf import give_back
@@ -40,7 +40,8 @@ from ramd.postgres.orphans import kill_server_of
 from ramd.recovery import Recovery
 from ramd.runtime import Runtime
 from ramd.standing import all_serve
-from ramd.state.commands import ChangeSettings, Destroy, encode
+from ramd.state.commands import Destroy, encode
+from ramd.sync_orders import record_order
 
 T = TypeVar("T")
 
@@ -168,12 +169,8 @@ class RamdService(MemberCases):
             return await switching.move_primary(desk, request, timeout_s=timeout_s)
 
     async def change_sync(self, change: SyncChange, *, timeout_s: float) -> SyncChanged:
-        runtime = self._runtime()
-        wanted = ordered(runtime.state, change.order)
         begun_ns = self.now_ns()
-        mode = str(wanted.synchronous_replication)
-        events.emit(events.OperationRequested(operation="sync", actor=change.actor, what=mode))
-        await self._propose(encode(ChangeSettings(settings=wanted)))
+        await record_order(self._runtime().link, change)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._until(lambda: follows_settings(self._host.picture.state) or None)

@@ -3,15 +3,23 @@ be accepted, by REST and by ramctrl, and nothing is changed."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from ramd.policy.obstacles import LAG_BYTES_MAX
 from tests.support.cluster_stories import (
     HEAL_S,
+    SOON_S,
     Clusters,
+    ask,
     epoch_of,
+    node_of,
     primary_of,
     replicas_of,
     same_everywhere,
@@ -125,6 +133,30 @@ def test_of_two_orders_at_once_nobody_gets_the_others_answer(cluster: LocalClust
     until_settled(cluster)
 
 
+def test_orders_about_different_settings_at_once_all_take_effect(cluster: LocalCluster) -> None:
+    """Two daemons are asked at the same instant; settings are recorded whole."""
+    until_settled(cluster)
+    one, other = replicas_of(cluster)
+
+    def order(asked: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        return cluster.api(asked[0], "POST", "/replication/sync", asked[1], timeout_s=60)
+
+    for turn in range(10):
+        enforced = turn % 2 == 0
+        wanted = {
+            "sync_replication_timeout_ms": 10_000 - turn,
+            "enforce_sync_standbys": enforced,
+        }
+        bodies = [{key: value} for key, value in wanted.items()]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(order, zip((one, other), bodies, strict=True)))
+        assert [status for status, _ in answers] == [200, 200], answers
+        data = cluster.api(primary_of(cluster), "GET", "/replication/sync")[1]["data"]
+        assert {key: data[key] for key in wanted} == wanted, f"turn {turn}"
+    usual = {"sync_replication_timeout_ms": 10_000, "enforce_sync_standbys": False}
+    assert order((one, usual))[0] == 200
+
+
 def test_a_target_that_has_just_died_is_not_told_as_success(cluster: LocalCluster) -> None:
     """Nobody counts it as silent yet. Either it is refused or undone, and the old primary goes on,
     or the answer names who took over instead."""
@@ -145,3 +177,82 @@ def test_a_target_that_has_just_died_is_not_told_as_success(cluster: LocalCluste
     cluster.spawn(target)
     until_settled(cluster)
     same_everywhere(cluster, rows)
+
+
+@contextmanager
+def behind(cluster: LocalCluster, node: int) -> Iterator[None]:
+    """The node answers, its stream stands, and it lacks more than a switchover may wait for."""
+    rows = ask(cluster, node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'")
+    pid = int(rows[0][0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        filler = f"SELECT pg_logical_emit_message(false, 'story', repeat('x', {1 << 20}))"
+        ask(cluster, primary_of(cluster), f"{filler} FROM generate_series(1, 24)")
+        wait_for(
+            lambda: (node_of(cluster, node)["replication_lag_bytes"] or 0) > LAG_BYTES_MAX,
+            SOON_S,
+            f"it is known that node {node} lags",
+        )
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def tagged_nofailover(cluster: LocalCluster, node: int) -> Iterator[None]:
+    """By the node's own file, which is read when its daemon starts."""
+    conf, primary = cluster.places.conf(node), primary_of(cluster)
+    before = conf.read_text()
+
+    def start_with(text: str, *, tagged: bool) -> None:
+        cluster.kill_node(node)
+        conf.write_text(text)
+        cluster.spawn(node)
+        wait_for(
+            lambda: node_of(cluster, node, asked=primary)["nofailover"] is tagged,
+            SOON_S,
+            f"the group knows what node {node}'s own file says",
+        )
+        until_settled(cluster)
+        # After the loss of a node it may be led from the primary's host, and moves away again.
+        wait_for(
+            lambda: not node_of(cluster, primary, asked=primary)["is_leader"],
+            SOON_S,
+            "the coordinator is on another host than the primary",
+        )
+
+    try:
+        start_with(f"{before}nofailover = true\n", tagged=True)
+        yield
+    finally:
+        start_with(before, tagged=False)
+
+
+@pytest.mark.parametrize(
+    ("unfit", "says"), [(behind, "bytes behind the primary"), (tagged_nofailover, "nofailover")]
+)
+def test_a_switchover_to_an_unfit_target_is_refused_and_names_a_fit_one(
+    cluster: LocalCluster,
+    unfit: Callable[[LocalCluster, int], AbstractContextManager[None]],
+    says: str,
+) -> None:
+    until_settled(cluster)
+    primary, (target, fit) = primary_of(cluster), replicas_of(cluster)
+    with unfit(cluster, target):
+        before = still(cluster)
+        for node in (primary, target, fit):
+            body = {"target_node": target}
+            status, answer = cluster.api(node, "POST", "/cluster/failover", body, timeout_s=30)
+            assert (status, answer["error"]) == (409, "no_candidate"), answer
+            assert f"node {target} " in answer["message"]
+            assert says in answer["message"]
+            assert answer["hint"] == f"accepted now: node {fit}"
+            ran = asked_of(cluster, node, "failover", "--target", target)
+            assert (ran.code, ran.out) == (5, ""), ran
+            assert says in ran.err
+            assert f"accepted now: node {fit}" in ran.err
+        assert still(cluster) == before
+    until_settled(cluster)
+    accepted = cluster.api(primary, "GET", "/cluster/status")[1]["data"]
+    assert accepted["primary_node_id"] == primary

@@ -181,6 +181,8 @@ class ClusterState:
     cluster_name: str = ""
     members: tuple[Member, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    settings_orders: tuple[str, ...] = ()
+    """Operations of the last orders that changed the settings."""
     system_id: str = ""
     """PostgreSQL's system identifier, recorded by the first primary; '' until then."""
     reigns: tuple[Reign, ...] = ()

@@ -124,7 +124,8 @@ class SyncSeen:
     generation: int = 0
     """Of the set that is proven on the running server; 0: none is."""
     waits_for: str = ""
-    """Why the lease is not published, or a change not finished; for people."""
+    """Why the lease is not published, a change not finished, or no commit acknowledged; for
+    people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

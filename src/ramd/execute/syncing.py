@@ -35,7 +35,7 @@ from ramd.domain.sync import (
     SyncSet,
 )
 from ramd.execute.local import LocalStore
-from ramd.policy.syncing import Change, Keep, Relax, SyncMemory, SyncView, consider, recall
+from ramd.policy.syncing import Change, Keep, Relax, SyncMemory, SyncView, consider, recall, waiting
 from ramd.state.apply import refusal
 from ramd.state.commands import Command, encode
 from ramd.state.sync import ChangeSync, RelaxSync, SettleSync
@@ -95,7 +95,7 @@ class Course:
     proposed: tuple[int, str] = (0, "")
     """The change that was told of last."""
     reason: str = ""
-    """Why commits wait for nobody although that is not off."""
+    """Why commits wait for nobody although that is not off, or are not acknowledged at all."""
 
 
 class Syncing:
@@ -270,7 +270,7 @@ class Syncing:
         record, choice = state.sync, consider(view)
         off = state.settings.synchronous_replication is SyncMode.OFF
         unmet = not off and not record.goal.members
-        course.reason = choice.reason if unmet else ""
+        course.reason = choice.reason if unmet else waiting(view)
         match choice:
             case Change():
                 return self._change(state, choice)

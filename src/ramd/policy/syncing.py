@@ -99,6 +99,18 @@ def consider(view: SyncView) -> Keep | Change | Relax:
     return Keep(reason=reason)
 
 
+def waiting(view: SyncView) -> str:
+    """Why no commit is acknowledged now whatever is proven; '' if enough of the set stream."""
+    goal = view.state.sync.goal
+    streaming = {SyncMember(node_id=one.node_id, copy=one.copy) for one in view.streams}
+    absent = [member.node_id for member in goal.members if member not in streaming]
+    if len(goal.members) - len(absent) >= goal.k:
+        return ""
+    nodes = ", ".join(str(node) for node in absent)
+    verb = "does" if len(absent) == 1 else "do"
+    return f"commits wait for {goal.text()}: node {nodes} {verb} not stream"
+
+
 def _wanted(view: SyncView) -> tuple[SyncSet, str]:
     state, goal = view.state, view.state.sync.goal
     if not synchronous(state, view.me):

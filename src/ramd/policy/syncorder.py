@@ -20,13 +20,7 @@ def ordered(state: ClusterState, order: SyncOrder) -> Settings:
     settings, primary = state.settings, state.reign.node_id if state.reign else 0
     if order.add or order.remove:
         return _listed(state, order, primary)
-    changes: dict[str, Any] = {
-        "synchronous_replication": order.mode,
-        "num_sync_standbys": order.num_sync_standbys,
-        "enforce_sync_standbys": order.enforce_sync_standbys,
-        "sync_replication_timeout_ms": order.sync_replication_timeout_ms,
-    }
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = _given(order)
     if not given:
         raise Refused(
             "nothing to change",
@@ -51,6 +45,34 @@ def ordered(state: ClusterState, order: SyncOrder) -> Settings:
             hint="auto, off, or add a replica first",
         )
     return wanted
+
+
+def require_unrivalled(order: SyncOrder, before: Settings, now: Settings) -> None:
+    """Raises Refused, with what changed, if somebody else has given what `order` gives another
+    value since `before`. Adding and removing go by the list as it is and have no rival."""
+    for key in _given(order):
+        if (value := getattr(now, key)) != (was := getattr(before, key)):
+            raise Refused(
+                f"{key} was changed by somebody else at the same moment: from {_word(was)} to"
+                f" {_word(value)}",
+                code="conflict",
+                hint="nothing of this order was done: look at /api/v1/replication/sync, then ask"
+                " again",
+            )
+
+
+def _given(order: SyncOrder) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        "synchronous_replication": order.mode,
+        "num_sync_standbys": order.num_sync_standbys,
+        "enforce_sync_standbys": order.enforce_sync_standbys,
+        "sync_replication_timeout_ms": order.sync_replication_timeout_ms,
+    }
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def follows_settings(state: ClusterState) -> bool:

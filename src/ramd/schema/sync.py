@@ -60,7 +60,7 @@ class SyncStateView(Answer):
     proven: bool
     """The primary's server is proven to go by the recorded set."""
     obstacle: str
-    """What a proof waits for, for people."""
+    """What a proof or, once that is done, every commit waits for, for people."""
 
 
 class SyncData(SyncStateView):

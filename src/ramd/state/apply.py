@@ -21,12 +21,10 @@ from ramd.domain.model import (
     DecisionRecord,
     Member,
     Reign,
-    Settings,
     StartMode,
 )
-from ramd.domain.sync import SyncSettings
 from ramd.state import membership as members
-from ramd.state import reinit, sync
+from ramd.state import reinit, settings, sync
 from ramd.state.commands import (
     CancelHandover,
     ChangeSettings,
@@ -61,8 +59,8 @@ TEXT_CHARS_MAX = 200
 """Of one line of details, and of a reason."""
 MEMBERS_MAX = members.MEMBERS_MAX
 NODE_ID_MAX = members.NODE_ID_MAX
-LAG_BYTES_MAX = (1 << 63) - 1
-GRACE_MS_MAX = 3_600_000
+LAG_BYTES_MAX = settings.LAG_BYTES_MAX
+GRACE_MS_MAX = settings.GRACE_MS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +203,7 @@ def _init_refusal(state: ClusterState, command: InitCluster) -> str:
         return f"the cluster {state.cluster_name!r} exists"
     if not command.cluster_id or not command.cluster_name:
         return "a cluster needs an id and a name"
-    return _members_refusal(command.members) or _settings_refusal(command.settings)
+    return _members_refusal(command.members) or settings.settings_refusal(command.settings)
 
 
 def _members_refusal(members: tuple[Member, ...]) -> str:
@@ -217,21 +215,6 @@ def _members_refusal(members: tuple[Member, ...]) -> str:
         return f"node ids are 1 to {NODE_ID_MAX}, not {ids}"
     if len(set(ids)) < len(ids) or len(set(names)) < len(names) or not all(names):
         return "every member needs an id and a name of its own"
-    return ""
-
-
-def _settings_refusal(settings: Settings) -> str:
-    if not 0 <= settings.maximum_lag_on_failover <= LAG_BYTES_MAX:
-        return f"maximum_lag_on_failover is not 0 to {LAG_BYTES_MAX}"
-    if not 0 <= settings.startup_grace_ms <= GRACE_MS_MAX:
-        return f"startup_grace_ms is not 0 to {GRACE_MS_MAX}"
-    if not 1 <= settings.num_sync_standbys <= SyncSettings.num_max:
-        return f"num_sync_standbys is not 1 to {SyncSettings.num_max}"
-    low, high = SyncSettings.timeout_ms_min, SyncSettings.timeout_ms_max
-    if not low <= settings.sync_replication_timeout_ms <= high:
-        return f"sync_replication_timeout_ms is not {low} to {high}"
-    if len(settings.sync_standby_names) > MEMBERS_MAX:
-        return f"sync_standby_names are more than {MEMBERS_MAX}"
     return ""
 
 
@@ -353,7 +336,7 @@ _CHECKS: dict[type[Command], Callable[[ClusterState, Any], str]] = {
     CancelHandover: _cancel_refusal,
     RecordDecision: lambda _state, _command: "",
     Destroy: _destroy_refusal,
-    ChangeSettings: lambda _state, command: _settings_refusal(command.settings),
+    ChangeSettings: settings.change_refusal,
     DescribeMember: _describe_refusal,
     ChangeSync: sync.change_refusal,
     SettleSync: sync.settle_refusal,
@@ -377,7 +360,7 @@ _EFFECTS: dict[type[Command], Callable[[ClusterState, Any], ClusterState]] = {
     CancelHandover: _cancel,
     RecordDecision: lambda state, command: _recorded(state, command.record),
     Destroy: lambda state, command: replace(state, removal=command.removal),
-    ChangeSettings: lambda state, command: replace(state, settings=command.settings),
+    ChangeSettings: settings.with_settings,
     DescribeMember: lambda state, command: replace(state, members=_described(state, command)),
     ChangeSync: lambda state, command: _recorded(sync.changed(state, command), command.record),
     SettleSync: lambda state, _command: sync.settled(state),

@@ -104,9 +104,14 @@ class Destroy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSettings:
-    """Replace the cluster-wide settings."""
+    """Replace the cluster-wide settings, if they are still those that the order was made from."""
 
     settings: Settings
+    replaces: Settings | None = None
+    """What `settings` were made from; None replaces whatever there is, as entries of earlier
+    versions do."""
+    operation: str = ""
+    """Tells whoever asked that this very order took effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

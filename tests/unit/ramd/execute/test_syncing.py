@@ -322,3 +322,28 @@ async def test_why_nobody_is_waited_for_is_said(tmp_path: Path) -> None:
         seen = primary.syncing.seen()
         assert seen is not None
         assert seen.waits_for == "waiting for the other replicas"
+
+
+@virtual
+async def test_which_replicas_keep_every_commit_waiting_is_said(tmp_path: Path) -> None:
+    """The set is proven, is kept because that is enforced, and nobody is there to confirm."""
+    primary = Primary(tmp_path, granted(any_of(1, 2, 3)))
+    state = primary.node.consensus.cluster
+    enforced = replace(state.settings, enforce_sync_standbys=True)
+    primary.node.consensus.cluster = replace(state, settings=enforced)
+    primary.show(flushed={2: 2000, 3: 2000})
+
+    def said() -> str:
+        seen = primary.syncing.seen()
+        return "" if seen is None else seen.waits_for
+
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await primary.node.until(lambda: acknowledges(primary.node.server))
+        await elapse(2.0)
+        assert said() == ""
+        primary.show(flushed={})
+        await primary.node.until(lambda: "do not stream" in said())
+        assert said() == "commits wait for any 1 of node 2, 3: node 2, 3 do not stream"
+        primary.show(flushed={3: 2000})
+        await primary.node.until(lambda: said() == "")

@@ -22,6 +22,7 @@ from ramd.policy.syncing import (
     SyncView,
     consider,
     recall,
+    waiting,
 )
 from ramd.state.apply import apply_explained
 from ramd.state.sync import RULES_MAX, ChangeSync, RelaxSync, SettleSync
@@ -219,6 +220,7 @@ def test_fewer_than_wanted_are_put_up_with_after_the_timeout() -> None:
     primary.set(num_sync_standbys=2)
     primary.come(2, 3, 4)
     primary.wait(1000 * MS)
+    assert waiting(primary.view()) == ""
     primary.go(3, 4)
     primary.wait(TIMEOUT_NS - 300 * MS)
     assert primary.record.goal == any_of(2, 2, 3, 4)
@@ -240,9 +242,12 @@ def test_where_that_is_enforced_writes_wait() -> None:
     primary.go(3, 4)
     primary.wait(3 * TIMEOUT_NS)
     assert primary.record.goal == any_of(2, 2, 3)
+    assert waiting(primary.view()) == "commits wait for any 2 of node 2, 3: node 3 does not stream"
     primary.go(2)
     primary.wait(3 * TIMEOUT_NS)
     assert primary.record.goal == any_of(2, 2, 3)
+    primary.streams.add((2, COPY[4]))  # Another copy of a node confirms nothing.
+    assert waiting(primary.view()).endswith(": node 2, 3 do not stream")
 
 
 def test_enforcing_while_alone_waits_for_whoever_comes() -> None:

@@ -84,7 +84,9 @@ COMMANDS: tuple[Command, ...] = (
     CancelHandover(epoch=2, reason="why"),
     RecordDecision(record=RECORD),
     Destroy(removal=Removal(remove_data=True)),
-    ChangeSettings(settings=Settings(maximum_lag_on_failover=3)),
+    ChangeSettings(
+        settings=Settings(maximum_lag_on_failover=3), replaces=Settings(), operation="x"
+    ),
     DescribeMember(node_id=2, name="ü", priority=9, nofailover=True, nosync=True),
     ChangeSync(epoch=2, generation=3, target=SET, primary_copy="c", record=RECORD),
     SettleSync(epoch=2, generation=3),
@@ -127,6 +129,12 @@ SEEN = Observation(
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_a_command_survives_the_log(command: Command) -> None:
     assert decode(encode(command)) == command
+
+
+def test_a_change_of_settings_from_before_it_was_compared_replaces_whatever_there_is() -> None:
+    settings = Settings(num_sync_standbys=2)
+    old = msgspec.msgpack.encode((VERSION, "settings", {"settings": settings}))
+    assert decode(old) == ChangeSettings(settings=settings, replaces=None)
 
 
 def test_other_values_survive_the_wire() -> None:
