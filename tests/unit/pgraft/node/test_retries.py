@@ -99,6 +99,7 @@ async def test_through_a_storm_of_changes_every_command_counts_once(tmp_path: Pa
         await asking
         network.drop = 0
         leader = await cluster.leader()
+        await leader.node.read_barrier(DEADLINE_S)  # one just elected has not applied it all yet
         assert sorted(leader.commands) == sorted(wanted)
         await cluster.applied(leader.commands)
 
