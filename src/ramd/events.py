@@ -395,6 +395,14 @@ class StreamLost(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Starved(Event):
+    level = WARNING
+    template = "the server does not come up without WAL {file} (given any by its upstream: {fed})"
+    file: str
+    fed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloneFinished(Event):
     template = "cloned from node {upstream} in {duration_ms} ms"
     upstream: int

@@ -29,5 +29,7 @@ class Faults:
     promote_to: int | None = None
     """The timeline a promotion takes instead of the asked one."""
     never_replays: bool = False
+    wal_gone: bool = False
+    """Its upstream does not have the WAL any more that it would need next."""
     torn: int = 0
     """Bytes at its end that are no complete record."""

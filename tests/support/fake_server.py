@@ -229,6 +229,12 @@ class FakeServer(Server):
             raise PostgresError("not a running replica")
         self.disk.upstream = upstream
 
+    def waits_for(self) -> str:
+        hungry = self.process is not None and not self.primary and not self.faults.hung
+        if hungry and self.disk.end < self.disk.consistent_at and self._source() is None:
+            return f"{self.disk.timeline:08X}{self.disk.end:016X}"
+        return ""
+
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position", "probe")
         if not self.accepting or self.disk.upstream is not None or self.faults.never_replays:
@@ -284,6 +290,8 @@ class FakeServer(Server):
     def _source(self) -> FakeServer | None:
         upstream = self.disk.upstream
         if upstream is None or self.process is None or self.process.primary:
+            return None
+        if self.faults.wal_gone:
             return None
         source = self.net.source(upstream)
         return source if source is not None and on_line(self.disk, source.disk) else None
@@ -359,6 +367,13 @@ class FakeServerData(ServerData):
         self._server.calls.append("end_of_wal")
         await asyncio.sleep(min(needed_s, timeout_ms / 1000))
         return self._server.disk.position if needed_s <= timeout_ms / 1000 else None
+
+    async def extent(self, *, timeout_ms: int) -> Position | None:
+        await self._server.enter("extent", "end_of_wal")
+        disk = self._server.disk
+        if disk.crashed_primary:
+            return None
+        return Position(timeline=disk.timeline, lsn=Lsn(max(disk.end, disk.consistent_at)))
 
     async def clone(self, upstream: Upstream) -> None:
         self._blank()

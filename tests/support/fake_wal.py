@@ -29,7 +29,9 @@ class FakeDisk:
     end: int = 0
     """End of valid WAL."""
     consistent_at: int = 0
-    """A rewound directory is consistent only from here on."""
+    """A rewound directory is consistent only from here on; so is one whose WAL was lost."""
+    crashed_primary: bool = False
+    """So far nobody can tell to where its pages go."""
     upstream: Upstream | None = None
 
     @property

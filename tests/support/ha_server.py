@@ -181,6 +181,9 @@ class SimServer(Server):
             await asyncio.sleep(POLL_S)
         raise PostgresError("the WAL receiver does not end")
 
+    def waits_for(self) -> str:
+        return ""  # no directory here loses WAL that its pages need
+
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position")
         server, disk = self.must_run(), self.host.disk
@@ -308,6 +311,9 @@ class SimData(ServerData):
         disk = self._host.disk
         end = disk.end if self._host.world.scans_wal else disk.end + disk.recycled
         return Position(timeline=disk.timeline, lsn=Lsn(end)) if disk.flushed else None
+
+    async def extent(self, *, timeout_ms: int) -> Position | None:
+        return await self.end_of_wal(timeout_ms=timeout_ms)
 
     async def clone(self, upstream: Upstream) -> None:
         self._blank()

@@ -109,6 +109,11 @@ class ServerData(Protocol):
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
         """End of valid WAL on disk by scanning (pg_waldump), None if not found."""
 
+    async def extent(self, *, timeout_ms: int) -> Position | None:
+        """How far a stopped replica goes at most: the end of valid WAL on disk, or what its pages
+        may show (minimum recovery point), whichever is further. None if the latter is not known,
+        as of a primary."""
+
     async def clone(self, upstream: Upstream) -> None:
         """pg_basebackup into an absent data directory; a failed one is marked PARTIAL."""
 
@@ -187,6 +192,10 @@ class Server(Protocol):
 
     async def follow(self, upstream: Upstream | None) -> None:
         """Running replica: set primary_conninfo (None: empty, no WAL intake) and reload."""
+
+    def waits_for(self) -> str:
+        """The file of WAL that the running replica, which has replayed all it has, sleeps for right
+        now; '' if none, or that cannot be told. It may get it at the next moment."""
 
     async def sealed_position(self) -> Position | None:
         """Position if no WAL receiver is left and local WAL is replayed to its end; else None."""

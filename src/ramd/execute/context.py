@@ -76,6 +76,8 @@ class Timing:
     """How often a reached goal is looked at again."""
     stream_silent_ms: int = 30_000
     """A replica attached for so long without streaming has its lineage judged again."""
+    starved_ms: int = 5_000
+    """A replica that has no upstream and waits so long for one file of WAL cannot come up."""
     fetch_ms: int = 4_500
     """Getting WAL from another node, with its replay; the coordinator waits a little longer."""
     rejudge_max: int = 2

@@ -2,11 +2,13 @@
 StaySealed, with the ladder of rejoining: plain start, rewind, clone.
 
 A server never takes WAL from an upstream before the record of reigns has judged its own position
-(rules S6, H2): it starts detached, replays what it has, is judged, and only then attached.
+(rules S6, H2): it starts detached, replays what it has, is judged, and only then attached. One that
+cannot come up with what it has is judged by its files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ramd import events
@@ -20,6 +22,7 @@ from ramd.execute.copies import named_anew
 from ramd.execute.fetching import as_ordered, nothing_given
 from ramd.execute.leading import probe_once, retire, set_aside, start_detached
 from ramd.execute.local import SealOrder, Unproven, text
+from ramd.execute.starving import Hunger
 from ramd.execute.work import Work, both
 from ramd.policy.lineage import Advice, Rejoin, how_to_rejoin
 
@@ -75,20 +78,50 @@ async def follow_stopped(work: Work) -> Step:
 
 
 async def follow_starting(work: Work) -> Step:
-    """Wait until it answers. One that waits for WAL of another upstream starts over."""
+    """Wait until it answers. One that waits for WAL of another upstream starts over; one that needs
+    WAL which is not there gets it, or is cloned."""
     upstream = await _permitted(work)
     if _ordered_anew(work):
         return await _make_room(work, upstream, ORDERED)
     rewound = work.ports.store.record.unproven is Unproven.REWOUND
-    if rewound and work.known.completing != upstream:
+    completing = work.known.completing
+    if completing != upstream and (rewound or completing is not None):
         work.say("stopping: only its former upstream could make it consistent", rejoining=True)
         await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.stop_ms)
         return Step.AGAIN
-    return await await_answer(work)
+    fed = completing is not None
+    patience_ms = work.timing.stream_silent_ms if fed else work.timing.starved_ms
+    hunger = Hunger(work, patience_ms=patience_ms)
+    step = await await_answer(work, hunger.look)
+    if not hunger.lasts:
+        return step
+    events.emit(events.Starved(file=hunger.file, fed=fed))
+    if fed:
+        why = f"it needs WAL {hunger.file}, which node {upstream.node_id} does not give"
+        return await _make_room(work, upstream, why)
+    return await _feed(work, upstream, hunger.file)
 
 
-async def await_answer(work: Work) -> Step:
-    """A starting replica is given time to answer; one that hangs for all of it is stopped."""
+async def _feed(work: Work, upstream: Upstream, file: str) -> Step:
+    """It cannot be asked for its position, so that is read from its files: how far its WAL goes,
+    and its pages may go. If that is on the line, the upstream's WAL makes it consistent."""
+    await _need_source(work, upstream)
+    work.say(f"it needs WAL {file} to come up: judging by its files", rejoining=True)
+    await work.server.stop(StopMode.IMMEDIATE, timeout_ms=work.timing.stop_ms)
+    await work.server.data.kill_remains(timeout_ms=work.timing.kill_ms)
+    extent = await work.server.data.extent(timeout_ms=work.timing.yield_scan_ms)
+    how, why = _judge(work, upstream, extent)
+    if how is Rejoin.WAIT:
+        raise NotYet(why)
+    if how is not Rejoin.PLAIN:
+        return await _make_room(work, upstream, f"it needs WAL {file} to come up, and {why}")
+    await _start_attached(work, upstream)
+    return Step.AGAIN
+
+
+async def await_answer(work: Work, enough: Callable[[], bool] = lambda: False) -> Step:
+    """A starting replica is given time to answer, until `enough`; one that hangs for all of it is
+    stopped."""
     work.say("waiting for the replica to accept connections", rejoining=True)
     answered = False
 
@@ -96,7 +129,7 @@ async def await_answer(work: Work) -> Step:
         nonlocal answered
         facts = await probe_once(work)
         answered = answered or facts.refused != "timeout"
-        return facts if facts.accepting else None
+        return facts if facts.accepting or enough() else None
 
     try:
         await work.until(probe, timeout_ms=work.timing.recover_ms, what="accepting connections")
@@ -153,7 +186,7 @@ async def _judge_and_attach(work: Work, upstream: Upstream) -> Step:
             return await _make_room(work, upstream, why)
 
 
-def _judge(work: Work, upstream: Upstream, position: Position) -> Advice:
+def _judge(work: Work, upstream: Upstream, position: Position | None) -> Advice:
     advice = how_to_rejoin(work.ports.state.reigns, position, me=work.ports.me)
     events.emit(events.RejoinJudged(upstream=upstream.node_id, how=advice.how, why=advice.reason))
     return advice
@@ -234,11 +267,16 @@ async def _rewind(work: Work, upstream: Upstream) -> Step:
     await named_anew(work.ports, Unproven.REWOUND)
     duration_ms = (work.ports.clock() - begun_ns) // 1_000_000
     events.emit(events.RewindFinished(upstream=upstream.node_id, duration_ms=duration_ms))
+    await _start_attached(work, upstream)
+    return Step.AGAIN
+
+
+async def _start_attached(work: Work, upstream: Upstream) -> None:
+    """Only the upstream's WAL makes it consistent, and it is known to be on the upstream's line."""
     work.known.forget_server()
     await work.server.start(replica=True, upstream=upstream, timeout_ms=work.timing.start_ms)
     work.known.completing = upstream
     work.ports.changed()
-    return Step.AGAIN
 
 
 async def _make_room(work: Work, upstream: Upstream, why: str) -> Step:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.observation import DataKind, Position
-from ramd.domain.server import DataDirectory, Upstream
+from ramd.domain.server import ControlState, DataDirectory, Upstream
 from ramd.postgres.control import Control, ControlFile
 from ramd.postgres.files import read_json, remove_file, sync_dir, write_file
 from ramd.postgres.make import clone, initdb
@@ -24,6 +24,7 @@ from ramd.postgres.unfinished import discard, empty, finish, read_note
 from ramd.postgres.wal import end_of_wal
 
 NAMES_MAX = 100
+REPLICAS = (ControlState.IN_RECOVERY, ControlState.SHUT_DOWN_IN_RECOVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,15 @@ class DataDir:
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
         """See ServerData."""
         return await end_of_wal(self.site, await self.control.read(), timeout_ms=timeout_ms)
+
+    async def extent(self, *, timeout_ms: int) -> Position | None:
+        """See ServerData."""
+        control = await self.control.read()
+        if control.state not in REPLICAS or not control.recovery_lsn:
+            return None
+        needed = Position(timeline=control.recovery_timeline, lsn=control.recovery_lsn)
+        end = await end_of_wal(self.site, control, timeout_ms=timeout_ms)
+        return needed if end is None or end.lsn < needed.lsn else end
 
     async def clone(self, upstream: Upstream) -> None:
         """See ServerData."""

@@ -28,7 +28,7 @@ from ramd.postgres.probe import Link
 from ramd.postgres.process import clear_old_promotion, find_running, launch, set_signal_file
 from ramd.postgres.promote import Eyes, PageEyes, SqlEyes, promote
 from ramd.postgres.roles import ensure_roles
-from ramd.postgres.seal import sealed_position
+from ramd.postgres.seal import sealed_position, waits_for
 from ramd.postgres.session import Session, SessionError, open_local
 from ramd.postgres.site import Site, open_site
 from ramd.postgres.slots import ensure_slots
@@ -207,6 +207,10 @@ class Instance:
         await self._conf.tell(postmaster)
         if upstream is None:
             await self._no_receiver()
+
+    def waits_for(self) -> str:
+        """See Server."""
+        return waits_for(self._postmaster.pid) if self.running and self._postmaster else ""
 
     async def sealed_position(self) -> Position | None:
         """See Server."""

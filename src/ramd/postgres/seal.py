@@ -1,4 +1,5 @@
-"""Is a sealed replica's position final? (Rule H2: nothing may arrive after it was reported.)
+"""Is a sealed replica's position final, and what WAL does one want that does not come up? (Rule H2:
+nothing may arrive after a position was reported.)
 
 An emptied primary_conninfo stops WAL intake only once the startup process has read it: one that
 still knows the old value may start another receiver. So a position counts only when, in this order,
@@ -9,15 +10,20 @@ Start reading at `sealed_position`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ramd.domain.observation import Position
 from ramd.postgres.probe import Link, identify
 from ramd.postgres.session import SessionError
+from ramd.postgres.tools import session_members
 
 SIGHUP_BIT = 1 << 0
 QUERY_TIMEOUT_MS = 1000
 AT_END_WAITS = ("RecoveryRetrieveRetryInterval", "RecoveryWalStream")
+WAITING = re.compile(r"\bstartup +waiting for ([0-9A-F]{24})\b")
+"""How the startup process names itself (xlogrecovery.c, XLogFileRead); `recovering` while it reads
+a file. Not with update_process_title off."""
 
 LOOK = """
 SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'),
@@ -53,6 +59,26 @@ def reload_taken(postmaster_pid: int, startup_pid: int) -> bool:
     if postmaster is None or startup is None:
         return False
     return postmaster[0] == "S" and not (postmaster[1] | startup[1]) & SIGHUP_BIT
+
+
+def waits_for(postmaster_pid: int) -> str:
+    """The file of WAL that the startup process says that it waits for, while it sleeps; else ''."""
+    found = next(filter(None, map(wanted, session_members(postmaster_pid))), None)
+    if found is None:
+        return ""
+    pid, file = found
+    seen = signals_waiting(pid)
+    return file if seen is not None and seen[0] == "S" else ""
+
+
+def wanted(pid: int) -> tuple[int, str] | None:
+    """A process, if it is a startup process that waits, and for which file."""
+    try:
+        title = Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return None
+    match = WAITING.search(title.decode(errors="replace"))
+    return (pid, match[1]) if match else None
 
 
 def signals_waiting(pid: int) -> tuple[str, int] | None:

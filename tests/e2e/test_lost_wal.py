@@ -1,0 +1,83 @@
+"""A replica that lost files of its WAL comes up again: with the primary's, or as a new copy.
+
+Without it the server would wait in recovery for ever and answer nobody.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.cluster_stories import (
+    HEAL_S,
+    Clusters,
+    ask,
+    event_lines,
+    one_lineage,
+    primary_of,
+    replicas_of,
+    same_everywhere,
+    write,
+)
+from tools.local_cluster import LocalCluster
+
+SEGMENT = "[0-9A-F]{24}"
+
+
+@pytest.fixture(scope="module")
+def cluster(clusters: Clusters) -> LocalCluster:
+    return clusters.three_nodes()
+
+
+def drop_wal(cluster: LocalCluster, node: int) -> list[str]:
+    """Every file of WAL of this node but the newest is removed; returns their names."""
+    wal = cluster.places.data_dir(node) / "pg_wal"
+    names = sorted(path.name for path in wal.iterdir() if re.fullmatch(SEGMENT, path.name))
+    for name in names[:-1]:
+        (wal / name).unlink()
+    return names[:-1]
+
+
+def behind_its_pages(cluster: LocalCluster, node: int, first: int) -> set[int]:
+    """A dead replica that is some files of WAL past its last restart point; what it shows."""
+    primary = primary_of(cluster)
+    ask(cluster, node, "CHECKPOINT")
+    rows = set()
+    for at in (first, first + 10):
+        rows |= write(cluster, range(at, at + 10))
+        ask(cluster, primary, "SELECT pg_switch_wal()")
+    rows |= write(cluster, range(first + 20, first + 30))
+    same_everywhere(cluster, rows)
+    cluster.kill_node(node)
+    return rows
+
+
+def test_it_gets_from_the_primary_what_it_lost(cluster: LocalCluster) -> None:
+    node = replicas_of(cluster)[0]
+    clones = len(event_lines(cluster, node, "clone_finished"))
+    rows = behind_its_pages(cluster, node, 1)
+    assert drop_wal(cluster, node)
+    cluster.spawn(node)
+    cluster.wait_healthy(HEAL_S)
+    same_everywhere(cluster, rows)
+    one_lineage(cluster)
+    assert "fed=False" in event_lines(cluster, node, "starved")[-1]
+    assert "plain: " in event_lines(cluster, node, "rejoin_judged")[-1]
+    assert len(event_lines(cluster, node, "clone_finished")) == clones
+
+
+def test_where_the_primary_has_it_no_more_a_clone_follows(cluster: LocalCluster) -> None:
+    node = replicas_of(cluster)[0]
+    clones = len(event_lines(cluster, node, "clone_finished"))
+    rows = behind_its_pages(cluster, node, 101)
+    drop_wal(cluster, node)
+    assert drop_wal(cluster, primary_of(cluster))
+    cluster.spawn(node)
+    cluster.wait_healthy(HEAL_S)
+    same_everywhere(cluster, rows)
+    one_lineage(cluster)
+    assert "fed=True" in event_lines(cluster, node, "starved")[-1]
+    assert len(event_lines(cluster, node, "clone_finished")) == clones + 1
+    listed = (cluster.places.state_dir(node) / "aside.json").read_text()
+    assert re.search(f"it needs WAL {SEGMENT}, which node . does not give", listed)
