@@ -196,7 +196,7 @@ class Knowledge:
     silent_since_ns: int | None = None
     tried: Tried = field(default_factory=Tried)
     completing: Upstream | None = None
-    """Whose WAL makes this rewound server consistent."""
+    """Whose WAL makes this server consistent: it was rewound, or lacks WAL of its own."""
     intake: Intake = field(default_factory=Intake)
     yielding: Yielding | None = None
     """Outlives the server: its end in a switchover must be told, too."""
