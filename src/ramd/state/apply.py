@@ -59,8 +59,6 @@ TEXT_CHARS_MAX = 200
 """Of one line of details, and of a reason."""
 MEMBERS_MAX = members.MEMBERS_MAX
 NODE_ID_MAX = members.NODE_ID_MAX
-LAG_BYTES_MAX = settings.LAG_BYTES_MAX
-GRACE_MS_MAX = settings.GRACE_MS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,6 @@ from ramd.domain.model import (
 from ramd.state.apply import (
     DECISIONS_MAX,
     DETAILS_LINES_MAX,
-    GRACE_MS_MAX,
-    LAG_BYTES_MAX,
     REIGNS_MAX,
     TEXT_CHARS_MAX,
     apply,
@@ -43,6 +41,7 @@ from ramd.state.commands import (
     RecordSystem,
     RequestHandover,
 )
+from ramd.state.settings import GRACE_MS_MAX, LAG_BYTES_MAX
 
 RECORD = DecisionRecord(epoch=1, rule="r", action="a", reason="why")
 
