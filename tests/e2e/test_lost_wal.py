@@ -20,6 +20,7 @@ from tests.support.cluster_stories import (
     same_everywhere,
     write,
 )
+from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
 
 SEGMENT = "[0-9A-F]{24}"
@@ -53,16 +54,27 @@ def behind_its_pages(cluster: LocalCluster, node: int, first: int) -> set[int]:
     return rows
 
 
+def back_from(cluster: LocalCluster, node: int, hunger: str) -> None:
+    """The node, started, has starved like this since, and is whole again."""
+    known = len(event_lines(cluster, node, "starved"))
+
+    def starved() -> bool:
+        return any(hunger in line for line in event_lines(cluster, node, "starved")[known:])
+
+    cluster.spawn(node)
+    # Not its health first: that is what was last heard of it before it was killed.
+    wait_for(starved, HEAL_S, f"node {node} lacks WAL ({hunger})")
+    cluster.wait_healthy(HEAL_S)
+
+
 def test_it_gets_from_the_primary_what_it_lost(cluster: LocalCluster) -> None:
     node = replicas_of(cluster)[0]
     clones = len(event_lines(cluster, node, "clone_finished"))
     rows = behind_its_pages(cluster, node, 1)
     assert drop_wal(cluster, node)
-    cluster.spawn(node)
-    cluster.wait_healthy(HEAL_S)
+    back_from(cluster, node, "fed=False")
     same_everywhere(cluster, rows)
     one_lineage(cluster)
-    assert "fed=False" in event_lines(cluster, node, "starved")[-1]
     assert "plain: " in event_lines(cluster, node, "rejoin_judged")[-1]
     assert len(event_lines(cluster, node, "clone_finished")) == clones
 
@@ -73,11 +85,9 @@ def test_where_the_primary_has_it_no_more_a_clone_follows(cluster: LocalCluster)
     rows = behind_its_pages(cluster, node, 101)
     drop_wal(cluster, node)
     assert drop_wal(cluster, primary_of(cluster))
-    cluster.spawn(node)
-    cluster.wait_healthy(HEAL_S)
+    back_from(cluster, node, "fed=True")
     same_everywhere(cluster, rows)
     one_lineage(cluster)
-    assert "fed=True" in event_lines(cluster, node, "starved")[-1]
     assert len(event_lines(cluster, node, "clone_finished")) == clones + 1
     listed = (cluster.places.state_dir(node) / "aside.json").read_text()
     assert re.search(f"it needs WAL {SEGMENT}, which node . does not give", listed)

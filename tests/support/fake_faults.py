@@ -29,6 +29,8 @@ class Faults:
     promote_to: int | None = None
     """The timeline a promotion takes instead of the asked one."""
     never_replays: bool = False
+    disk_hangs: bool = False
+    """Its startup process is held up while it looks for WAL, so it never sleeps."""
     wal_gone: bool = False
     """Its upstream does not have the WAL any more that it would need next."""
     torn: int = 0

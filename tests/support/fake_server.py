@@ -26,6 +26,7 @@ from ramd.domain.server import (
     StopMode,
     Upstream,
     WalExchange,
+    WalWait,
 )
 from ramd.domain.sync import SyncConf, SyncFacts
 from tests.support.fake_exchange import FakeExchange
@@ -79,6 +80,7 @@ class FakeServer(Server):
         self.on_call: Callable[[str], None] = lambda name: None
         self.orphans = False
         self.fed_ns: int | None = None
+        self.looks_at_wait = 0
         self.slots: tuple[bool, tuple[int, ...]] | None = None
         self.aside: list[FakeDisk] = []
         self.data_half = FakeServerData(self)
@@ -229,11 +231,13 @@ class FakeServer(Server):
             raise PostgresError("not a running replica")
         self.disk.upstream = upstream
 
-    def waits_for(self) -> str:
+    def waits_for(self) -> WalWait:
         hungry = self.process is not None and not self.primary and not self.faults.hung
         if hungry and self.disk.end < self.disk.consistent_at and self._source() is None:
-            return f"{self.disk.timeline:08X}{self.disk.end:016X}"
-        return ""
+            self.looks_at_wait += 1  # every third one meets it awake: it looks for the file again
+            file = f"{self.disk.timeline:08X}{self.disk.end:016X}"
+            return WalWait(file, asleep=not self.faults.disk_hangs and self.looks_at_wait % 3 != 0)
+        return WalWait()
 
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position", "probe")

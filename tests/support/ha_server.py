@@ -21,6 +21,7 @@ from ramd.domain.server import (
     ServerFacts,
     StopMode,
     Upstream,
+    WalWait,
 )
 from ramd.domain.sync import Stream, SyncConf, SyncFacts
 from ramd.execute.local import LocalStore
@@ -181,8 +182,8 @@ class SimServer(Server):
             await asyncio.sleep(POLL_S)
         raise PostgresError("the WAL receiver does not end")
 
-    def waits_for(self) -> str:
-        return ""  # no directory here loses WAL that its pages need
+    def waits_for(self) -> WalWait:
+        return WalWait()  # no directory here loses WAL that its pages need
 
     async def sealed_position(self) -> Position | None:
         await self.enter("sealed_position")

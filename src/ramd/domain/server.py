@@ -48,6 +48,17 @@ class DataDirectory:
     standby_signal: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WalWait:
+    """What the startup process said last: that it looks for a file of WAL, or nothing of it."""
+
+    file: str = ""
+    """'' if it replays one, does not run, or that cannot be told."""
+    asleep: bool = False
+    """Right now. It wakes to look again, so awake is no sign of progress; but one that is held up
+    by its disk while it looks is not asleep, either."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """Whom a replica streams from."""
@@ -193,9 +204,9 @@ class Server(Protocol):
     async def follow(self, upstream: Upstream | None) -> None:
         """Running replica: set primary_conninfo (None: empty, no WAL intake) and reload."""
 
-    def waits_for(self) -> str:
-        """The file of WAL that the running replica, which has replayed all it has, sleeps for right
-        now; '' if none, or that cannot be told. It may get it at the next moment."""
+    def waits_for(self) -> WalWait:
+        """For which file of WAL the running replica waits, having replayed all it has. It may get
+        it at the next moment."""
 
     async def sealed_position(self) -> Position | None:
         """Position if no WAL receiver is left and local WAL is replayed to its end; else None."""

@@ -16,8 +16,10 @@ NS_PER_MS = 1_000_000
 class Hunger:
     """Whether one file of WAL has been waited for in vain for `patience_ms`, look after look.
 
-    A server that replays, however slowly, opens one file after the other; one whose disk hangs does
-    not sleep. So time alone never counts.
+    A server that replays, however slowly, opens one file after the other, and says so; one whose
+    disk hangs does not sleep at the end. So time alone never counts. That it was awake at a look in
+    between does not matter: it looks for the file again and again, and on a busy host each of those
+    moments is long.
     """
 
     def __init__(self, work: Work, *, patience_ms: int) -> None:
@@ -32,8 +34,9 @@ class Hunger:
     def look(self) -> bool:
         """`lasts`, looked at anew. Only to be asked while the server accepts no connections: one
         that does, and has no upstream, waits for its next file as well."""
-        now_ns, file = self._work.ports.clock(), self._work.server.waits_for()
-        if file != self.file:
-            self.file, self._since_ns = file, now_ns
-        self.lasts = bool(file) and now_ns - self._since_ns >= self._patience_ns
+        now_ns, wait = self._work.ports.clock(), self._work.server.waits_for()
+        if wait.file != self.file:
+            self.file, self._since_ns = wait.file, now_ns
+        long = bool(wait.file) and now_ns - self._since_ns >= self._patience_ns
+        self.lasts = long and wait.asleep
         return self.lasts

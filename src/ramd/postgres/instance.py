@@ -14,7 +14,7 @@ from ramd import events, sync_events
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.fence import Fence, NoFence
 from ramd.domain.observation import DataKind, Position
-from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream
+from ramd.domain.server import Promotion, ServerFacts, StopMode, Upstream, WalWait
 from ramd.domain.sync import SyncConf, SyncFacts
 from ramd.postgres.child import Watched
 from ramd.postgres.conf import read_upstream, write_all, write_auto, write_upstream
@@ -208,9 +208,10 @@ class Instance:
         if upstream is None:
             await self._no_receiver()
 
-    def waits_for(self) -> str:
+    def waits_for(self) -> WalWait:
         """See Server."""
-        return waits_for(self._postmaster.pid) if self.running and self._postmaster else ""
+        running = self.running and self._postmaster is not None
+        return waits_for(self._must_run().pid) if running else WalWait()
 
     async def sealed_position(self) -> Position | None:
         """See Server."""

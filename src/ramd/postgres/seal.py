@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from ramd.domain.observation import Position
+from ramd.domain.server import WalWait
 from ramd.postgres.probe import Link, identify
 from ramd.postgres.session import SessionError
 from ramd.postgres.tools import session_members
@@ -61,14 +62,14 @@ def reload_taken(postmaster_pid: int, startup_pid: int) -> bool:
     return postmaster[0] == "S" and not (postmaster[1] | startup[1]) & SIGHUP_BIT
 
 
-def waits_for(postmaster_pid: int) -> str:
-    """The file of WAL that the startup process says that it waits for, while it sleeps; else ''."""
+def waits_for(postmaster_pid: int) -> WalWait:
+    """See Server."""
     found = next(filter(None, map(wanted, session_members(postmaster_pid))), None)
     if found is None:
-        return ""
+        return WalWait()
     pid, file = found
     seen = signals_waiting(pid)
-    return file if seen is not None and seen[0] == "S" else ""
+    return WalWait(file, asleep=seen is not None and seen[0] == "S")
 
 
 def wanted(pid: int) -> tuple[int, str] | None:

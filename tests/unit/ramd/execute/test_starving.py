@@ -91,6 +91,21 @@ async def test_nothing_is_stopped_or_kept_aside_for_a_source_that_is_not_there(
 
 
 @virtual
+async def test_nothing_is_judged_while_the_disk_holds_up_the_search(tmp_path: Path) -> None:
+    node, _ = make(tmp_path, Situation.STOPPED)
+    lacking(node)
+    node.server.faults.disk_hangs = True
+    async with node.running():
+        node.executor.pursue(FOLLOW)
+        await elapse(30)
+        assert "extent" not in node.server.calls
+        node.server.faults.disk_hangs = False
+        await node.until(lambda: node.executor.standing().settled)
+        assert "extent" in node.server.calls
+        assert streams(node)
+
+
+@virtual
 async def test_one_that_is_given_wal_starts_over_for_another_upstream(tmp_path: Path) -> None:
     node, _ = make(tmp_path, Situation.STOPPED)
     lacking(node)
