@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from ramd import events
 from ramd.assembly import address
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S
 from ramd.domain.errors import OutcomeUnknown, Refused, Unavailable
 from ramd.domain.model import ClusterState
 from ramd.domain.observation import Heard, Position, ServerRole
@@ -30,7 +31,6 @@ from ramd.state.recovery import RecordRecovery
 
 NS_PER_MS = 1_000_000
 LOOK_S = 0.2
-PROPOSE_TIMEOUT_S = 5.0
 TTL_PERCENT = 110
 """Clocks of two hosts may differ by this much of a lease, which is what a holder may rely on."""
 SCHEDULING_MS = 100

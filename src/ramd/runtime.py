@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ramd import events, member_events
 from ramd.assembly import Calls, Organs, Surroundings, assemble
-from ramd.domain.consensus import GroupStatus
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S, GroupStatus
 from ramd.domain.decision import ClusterView, Leave, Withdraw
 from ramd.domain.errors import RamdError
 from ramd.domain.model import ClusterState
@@ -27,7 +27,6 @@ from ramd.members.steward import Steward
 from ramd.membership import differences, founding_members
 from ramd.state.commands import Command, DescribeMember, InitCluster, encode
 
-PROPOSE_TIMEOUT_S = 5.0
 STOP_MS = 2_000
 DESCRIBE_AGAIN_NS = 10_000_000_000
 FRESH_NS = 2_000_000_000

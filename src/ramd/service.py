@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ramd import events, formation, switching
 from ramd.config.secret_file import cluster_secret
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S
 from ramd.domain.errors import OutcomeUnknown, RamdError, Refused, Unavailable
 from ramd.domain.model import Removal
 from ramd.domain.service import (
@@ -47,7 +48,6 @@ T = TypeVar("T")
 
 NS_PER_MS = 1_000_000
 LOOK_S = 0.05
-PROPOSE_TIMEOUT_S = 5.0
 
 
 class RamdService(MemberCases):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S
 from ramd.domain.errors import (
     EndedOtherwise,
     Moved,
@@ -31,7 +32,6 @@ from ramd.state.phases import granted_record
 T = TypeVar("T")
 
 NS_PER_MS = 1_000_000
-PROPOSE_TIMEOUT_S = 5.0
 PHASES_S = 1.0
 """How long an answer waits for the timeline that belongs to it."""
 LATELY_NS = 1_000_000_000

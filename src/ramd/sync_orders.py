@@ -10,13 +10,12 @@ from __future__ import annotations
 import secrets
 
 from ramd import events
-from ramd.domain.consensus import Consensus
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S, Consensus
 from ramd.domain.errors import Refused
 from ramd.domain.service import SyncChange
 from ramd.policy.syncorder import ordered, require_unrivalled
 from ramd.state.commands import ChangeSettings, encode
 
-PROPOSE_TIMEOUT_S = 5.0
 ATTEMPTS_MAX = 8
 OPERATION_BYTES = 8
 

@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from ramd.postgres.wal import SEGMENT
 from tests.support.cluster_stories import (
     HEAL_S,
     Clusters,
@@ -23,8 +24,6 @@ from tests.support.cluster_stories import (
 from tests.support.wait import wait_for
 from tools.local_cluster import LocalCluster
 
-SEGMENT = "[0-9A-F]{24}"
-
 
 @pytest.fixture(scope="module")
 def cluster(clusters: Clusters) -> LocalCluster:
@@ -34,7 +33,7 @@ def cluster(clusters: Clusters) -> LocalCluster:
 def drop_wal(cluster: LocalCluster, node: int) -> list[str]:
     """Every file of WAL of this node but the newest is removed; returns their names."""
     wal = cluster.places.data_dir(node) / "pg_wal"
-    names = sorted(path.name for path in wal.iterdir() if re.fullmatch(SEGMENT, path.name))
+    names = sorted(path.name for path in wal.iterdir() if SEGMENT.match(path.name))
     for name in names[:-1]:
         (wal / name).unlink()
     return names[:-1]
@@ -90,4 +89,4 @@ def test_where_the_primary_has_it_no_more_a_clone_follows(cluster: LocalCluster)
     one_lineage(cluster)
     assert len(event_lines(cluster, node, "clone_finished")) == clones + 1
     listed = (cluster.places.state_dir(node) / "aside.json").read_text()
-    assert re.search(f"it needs WAL {SEGMENT}, which node . does not give", listed)
+    assert re.search("it needs WAL [0-9A-F]{24}, which node . does not give", listed)

@@ -17,6 +17,7 @@ import pytest
 
 from ramd.postgres.account import choose_account
 from ramd.postgres.binaries import find_postgres
+from ramd.postgres.wal import SEGMENT
 from tests.support.cluster_stories import (
     HEAL_S,
     NODES,
@@ -119,7 +120,7 @@ def test_where_a_rewind_finds_too_little_wal_a_clone_follows(cluster: LocalClust
         diverge(cluster, 100_000)
         cluster.kill_node(old)
         for path in (cluster.places.data_dir(old) / "pg_wal").iterdir():
-            if re.fullmatch("[0-9A-F]{24}", path.name) and path.name <= fork:
+            if SEGMENT.match(path.name) and path.name <= fork:
                 path.unlink()
         rows |= write(cluster, range(11, 21), within_s=HEAL_S)
     cluster.spawn(old)

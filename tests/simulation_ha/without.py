@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ramd import coordinator
-from ramd.domain.decision import ClusterView, FetchOrder, GiveUp, Goal, GrantTo, Lead, LocalFacts
+from ramd.domain.decision import ClusterView, FetchOrder, GiveUp, Goal, Lead, LocalFacts
 from ramd.domain.model import ClusterState, Reign, StartMode
 from ramd.domain.observation import Observation, SealReport, ServerRole
 from ramd.execute import following, leading, leaving, yielding
@@ -28,6 +28,7 @@ from ramd.policy import (
     decide,
     election,
     fetching,
+    handing_over,
     membership,
     plan,
     rules,
@@ -314,16 +315,8 @@ def undone_before_the_grant(patch: pytest.MonkeyPatch, _world: World) -> None:
     def undo(view: ClusterView) -> Ruling:
         reign = former(view)
         assert reign is not None
-        grant = GrantTo(
-            node_id=reign.node_id,
-            epoch=view.state.epoch + 1,
-            timeline=reign.timeline,
-            start=StartMode.RESUME,
-            parent_timeline=reign.parent_timeline,
-            seal_lsn=reign.seal_lsn,
-        )
         return Ruling(
-            action=grant,
+            action=handing_over.next_epoch_of(view, reign),
             reason="switchover undone: its target is lost",
             candidates=candidates.foresee(view).verdicts,
         )

@@ -113,6 +113,11 @@ class ReleaseEvidence:
             raise ValueError(f"not the evidence of a release: {error!r}") from error
 
 
+PROPOSE_TIMEOUT_S = 5.0
+"""How long whoever changes the group's record by itself waits for a commit, and for what was
+committed before: several elections, and shorter than a client's patience with a request."""
+
+
 class Consensus(Protocol):
     """One member's handle on the group. All calls from the control loop's thread."""
 

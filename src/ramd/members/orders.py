@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ramd.config.keys import NAME, is_loopback, parse_host
 from ramd.config.model import Config
 from ramd.config.names import means_a_node
-from ramd.domain.consensus import Consensus, MemberChange
+from ramd.domain.consensus import PROPOSE_TIMEOUT_S, Consensus, MemberChange
 from ramd.domain.decision import ClusterView
 from ramd.domain.errors import OutcomeUnknown, Refused, Unavailable
 from ramd.domain.model import ClusterState, Invitation, Member
@@ -38,7 +38,6 @@ from ramd.state.membership import NODE_ID_MAX
 
 INVITATION_MS = 3_600_000
 """How long a node may take to join."""
-PROPOSE_TIMEOUT_S = 5.0
 LOOK = "look at /api/v1/nodes"
 
 

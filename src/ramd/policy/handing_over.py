@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ramd.domain.decision import ClusterView, GrantTo, Verdict
 from ramd.domain.lsn import format_lsn
-from ramd.domain.model import StartMode
+from ramd.domain.model import Reign, StartMode
 from ramd.domain.observation import (
     Attempt,
     FenceKind,
@@ -82,6 +82,18 @@ def resumable(view: ClusterView) -> bool:
     return seen.state is ServerState.RUNNING and seen.role is ServerRole.PRIMARY
 
 
+def next_epoch_of(view: ClusterView, reign: Reign) -> GrantTo:
+    """To whom had this one, where it was."""
+    return GrantTo(
+        node_id=reign.node_id,
+        epoch=view.state.epoch + 1,
+        timeline=reign.timeline,
+        start=StartMode.RESUME,
+        parent_timeline=reign.parent_timeline,
+        seal_lsn=reign.seal_lsn,
+    )
+
+
 def grant_resume(view: ClusterView) -> Ruling:
     """The next epoch to the same server."""
     reign, lease, wanted = present(view), view.lease, handover(view)
@@ -92,14 +104,7 @@ def grant_resume(view: ClusterView) -> Ruling:
     elif lease.holders:
         why = "nobody asks for it any more"
     return Ruling(
-        action=GrantTo(
-            node_id=reign.node_id,
-            epoch=view.state.epoch + 1,
-            timeline=reign.timeline,
-            start=StartMode.RESUME,
-            parent_timeline=reign.parent_timeline,
-            seal_lsn=reign.seal_lsn,
-        ),
+        action=next_epoch_of(view, reign),
         reason=f"switchover undone, node {reign.node_id} goes on: {why or 'no reason given'}",
         candidates=foresee(view).verdicts,
     )
