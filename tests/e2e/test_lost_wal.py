@@ -1,6 +1,7 @@
-"""A replica that lost files of its WAL comes up again: with the primary's, or as a new copy.
+"""A server that lost files of its WAL comes up again: with the primary's, or as a new copy.
 
-Without it the server would wait in recovery for ever and answer nobody.
+Without it a replica would wait in recovery for ever and answer nobody; a primary that crashed would
+take the hole for the end of its WAL.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from tests.support.cluster_stories import (
     HEAL_S,
     Clusters,
     ask,
+    epoch_of,
+    event,
     event_lines,
     one_lineage,
     primary_of,
     replicas_of,
     same_everywhere,
+    wait_new_epoch,
     write,
 )
 from tests.support.wait import wait_for
@@ -90,3 +94,26 @@ def test_where_the_primary_has_it_no_more_a_clone_follows(cluster: LocalCluster)
     assert len(event_lines(cluster, node, "clone_finished")) == clones + 1
     listed = (cluster.places.state_dir(node) / "aside.json").read_text()
     assert re.search("it needs WAL [0-9A-F]{24}, which node . does not give", listed)
+
+
+def test_a_former_primary_with_a_hole_in_its_wal_is_a_new_copy(cluster: LocalCluster) -> None:
+    cluster.wait_healthy(HEAL_S)
+    old, epoch = primary_of(cluster), epoch_of(cluster)
+    ask(cluster, old, "CHECKPOINT")
+    rows: set[int] = set()
+    files: list[str] = []
+    for at in range(201, 241, 10):
+        rows |= write(cluster, range(at, at + 10))
+        files += ask(cluster, old, "SELECT pg_walfile_name(pg_current_wal_lsn())")[0]
+        ask(cluster, old, "SELECT pg_switch_wal()")
+    rows |= write(cluster, range(241, 251))
+    cluster.kill_node(old)
+    (cluster.places.data_dir(old) / "pg_wal" / files[2]).unlink()
+    cluster.spawn(old)
+    wait_new_epoch(cluster, epoch)
+    wait_for(lambda: event(cluster, old, "clone_finished"), HEAL_S, f"node {old} is a new copy")
+    cluster.wait_healthy(HEAL_S)
+    same_everywhere(cluster, rows)
+    one_lineage(cluster)
+    listed = (cluster.places.state_dir(old) / "aside.json").read_text()
+    assert f"its WAL file {files[2]} is missing" in listed

@@ -350,6 +350,7 @@ class FakeServerData(ServerData):
             checkpoint_timeline=disk.timeline,
             checkpoint_lsn=Lsn(disk.end),
             standby_signal=disk.standby_signal,
+            wal_missing=disk.wal_missing,
         )
 
     def tie(self) -> str:

@@ -32,6 +32,8 @@ class FakeDisk:
     """A rewound directory is consistent only from here on; so is one whose WAL was lost."""
     crashed_primary: bool = False
     """So far nobody can tell to where its pages go."""
+    wal_missing: str = ""
+    """A file in the midst of its WAL."""
     upstream: Upstream | None = None
 
     @property

@@ -46,6 +46,9 @@ class DataDirectory:
     checkpoint_timeline: int | None = None
     checkpoint_lsn: Lsn | None = None
     standby_signal: bool = False
+    wal_missing: str = ""
+    """A file of WAL that a crashed primary lacks, though it wrote later ones: its own recovery
+    would end before it, take that for the end, and its pages may hold what came after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ class ServerData(Protocol):
         directory and wait until none is attached to its shared memory (attacks H1)."""
 
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
-        """End of valid WAL on disk by scanning (pg_waldump), None if not found."""
+        """End of valid WAL on disk by scanning (pg_waldump), None if not found, or if that is not
+        all that was written (`DataDirectory.wal_missing`)."""
 
     async def extent(self, *, timeout_ms: int) -> Position | None:
         """How far a stopped replica goes at most: the end of valid WAL on disk, or what its pages

@@ -20,7 +20,7 @@ from ramd.domain.server import ServerFacts, StopMode, Upstream
 from ramd.execute.context import Intake, NotYet, Step
 from ramd.execute.copies import named_anew
 from ramd.execute.fetching import as_ordered, nothing_given
-from ramd.execute.leading import probe_once, retire, set_aside, start_detached
+from ramd.execute.leading import probe_once, retire, set_aside, start_detached, wal_hole
 from ramd.execute.local import SealOrder, Unproven, text
 from ramd.execute.starving import Hunger
 from ramd.execute.work import Work, both
@@ -66,6 +66,8 @@ async def follow_stopped(work: Work) -> Step:
     upstream = await _permitted(work)
     if _ordered_anew(work):
         return await _make_room(work, upstream, ORDERED)
+    if hole := wal_hole(work):
+        return await _make_room(work, upstream, hole)
     if work.known.tried.starts >= work.timing.starts_max and not work.known.tried.made_room:
         return await _make_room(work, upstream, f"it did not start {work.known.tried.starts} times")
     work.known.tried.starts += 1
@@ -313,6 +315,8 @@ async def _slots(work: Work) -> None:
 async def seal_stopped(work: Work) -> Step:
     """The seal is noted before the server starts, so that it survives us; then start detached."""
     await _seal(work)
+    if hole := wal_hole(work):
+        raise NotYet(f"no position can be reported: {hole}")
     work.say("starting without upstream, to report its position")
     await start_detached(work)
     return Step.AGAIN

@@ -61,6 +61,8 @@ async def lead_stopped(work: Work) -> Step:
     resumes = goal.start is StartMode.RESUME
     if resumes or work.ports.store.record.opened_epoch == goal.epoch:
         return await refuse(work, "its server stopped")
+    if hole := wal_hole(work):
+        return await refuse(work, hole)
     need_lease(work, goal.epoch)
     if goal.start is StartMode.OPEN:
         return await _open(work, goal)
@@ -293,6 +295,12 @@ async def prove_dead(work: Work) -> None:
 
 
 # --- shared ----------------------------------------------------------------------------------
+
+
+def wal_hole(work: Work) -> str:
+    """Why the server that was found stopped must not be started; '' if it may be."""
+    name = work.seen.directory.wal_missing if work.seen.directory else ""
+    return name and f"its WAL file {name} is missing, and later ones are not"
 
 
 async def start_detached(work: Work) -> None:

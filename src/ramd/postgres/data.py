@@ -21,7 +21,7 @@ from ramd.postgres.pidfile import number
 from ramd.postgres.rewind import rewind
 from ramd.postgres.site import Site
 from ramd.postgres.unfinished import discard, empty, finish, read_note
-from ramd.postgres.wal import end_of_wal
+from ramd.postgres.wal import end_of_wal, missing_file, wal_names
 
 NAMES_MAX = 100
 REPLICAS = (ControlState.IN_RECOVERY, ControlState.SHUT_DOWN_IN_RECOVERY)
@@ -48,11 +48,12 @@ class DataDir:
         found = self._without_control()
         if found is not None:
             return found
+        names = wal_names(self.site.wal_dir)
         try:
             control = await self.control.read()
         except PostgresError as error:
             return self._foreign(error.message)
-        return self._described(control)
+        return self._described(control, names)
 
     def tie(self) -> str:
         """See ServerData. Of a file that the server never writes again. Not the device: its number
@@ -75,7 +76,10 @@ class DataDir:
 
     async def end_of_wal(self, *, timeout_ms: int) -> Position | None:
         """See ServerData."""
-        return await end_of_wal(self.site, await self.control.read(), timeout_ms=timeout_ms)
+        names, control = wal_names(self.site.wal_dir), await self.control.read()
+        if self._missing(control, names):
+            return None  # more was written than can be read
+        return await end_of_wal(self.site, control, timeout_ms=timeout_ms)
 
     async def extent(self, *, timeout_ms: int) -> Position | None:
         """See ServerData."""
@@ -164,7 +168,7 @@ class DataDir:
     def _foreign(self, why: str, major: int | None = None) -> DataDirectory:
         return DataDirectory(kind=DataKind.FOREIGN, why=why, major=major)
 
-    def _described(self, control: Control) -> DataDirectory:
+    def _described(self, control: Control, names: frozenset[str]) -> DataDirectory:
         return DataDirectory(
             kind=DataKind.CLUSTER,
             major=self.site.binaries.major,
@@ -173,7 +177,17 @@ class DataDir:
             checkpoint_timeline=control.checkpoint_timeline,
             checkpoint_lsn=control.checkpoint_lsn,
             standby_signal=(self.path / "standby.signal").exists(),
+            wal_missing=self._missing(control, names),
         )
+
+    def _missing(self, control: Control, names: frozenset[str]) -> str:
+        """Of a crashed primary: it recovers to the end of its WAL, wherever that is. The others
+        know how far they must get: a replica, one just promoted and a copy never started."""
+        clean = control.state in (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)
+        copied = (self.path / "backup_label").exists()
+        if clean or copied or control.recovery_lsn or self.in_use():
+            return ""
+        return missing_file(self.site.wal_dir, names, control)
 
     def _must_be_stopped(self, *, really: bool = False) -> None:
         """`really` also looks for processes of a server that nobody told us of."""

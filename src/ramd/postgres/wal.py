@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 from ramd.domain.errors import PostgresError
@@ -15,6 +16,8 @@ from ramd.postgres.tools import run_tool
 
 STATS = re.compile(r"WAL statistics between ([0-9A-F]+/[0-9A-F]+) and ([0-9A-F]+/[0-9A-F]+)")
 SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})$")
+PAGE_HEAD = struct.Struct("=HHIQ")
+"""Magic, flags, timeline and address of a page of WAL (xlog_internal.h, XLogPageHeaderData)."""
 BRANCHES_MAX = 8
 
 
@@ -32,6 +35,45 @@ def segment_start(name: str, segment_bytes: int) -> tuple[int, Lsn] | None:
         return None
     timeline, high, low = (int(group, 16) for group in match.groups())
     return timeline, Lsn((high << 32) + low * segment_bytes)
+
+
+def wal_names(wal_dir: Path) -> frozenset[str]:
+    """The WAL files that are there; none if that cannot be read."""
+    try:
+        return frozenset(path.name for path in wal_dir.iterdir() if SEGMENT.match(path.name))
+    except OSError:
+        return frozenset()
+
+
+def missing_file(wal_dir: Path, names: frozenset[str], control: Control) -> str:
+    """The first file that recovery from the last checkpoint would need and that is not there,
+    though a later one was written; '' if there is none such.
+
+    `names` are from before `control` was read: what is needed from then on was there, or nothing
+    after it had been written. Files come to be in their order, each durably before it is used
+    (xlog.c, XLogFileInit, InstallXLogFileSegment), so a lost host leaves no such hole, either.
+    """
+    size, timeline = control.segment_bytes, control.checkpoint_timeline
+    starts = [segment_start(name, size) for name in names]
+    there = {start[1] for start in starts if start is not None and start[0] == timeline}
+    at = Lsn(control.redo_lsn - control.redo_lsn % size)
+    while at in there:
+        at = Lsn(at + size)
+    later = sorted(start for start in there if start > at)
+    if any(written(wal_dir / segment_name(timeline, start, size), start) for start in later):
+        return segment_name(timeline, at, size)
+    return ""
+
+
+def written(path: Path, start: Lsn) -> bool:
+    """WAL of `start` on was written here: not so in a file that only waits to be used, which is
+    empty, or says the address it had when it was used before (xlog_internal.h)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(PAGE_HEAD.size)
+    except OSError:
+        return False
+    return len(head) == PAGE_HEAD.size and bool(PAGE_HEAD.unpack(head)[-1] == start)
 
 
 async def end_of_wal(site: Site, control: Control, *, timeout_ms: int) -> Position | None:
