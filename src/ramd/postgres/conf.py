@@ -58,6 +58,7 @@ OWNED = frozenset(
         "restore_command",
         "synchronous_standby_names",
         "unix_socket_directories",
+        "update_process_title",
         "wal_log_hints",
     }
 )
@@ -127,6 +128,7 @@ def render(
         "hba_file": str(site.hba_file),
         "hot_standby": "on",
         "wal_log_hints": "on",
+        "update_process_title": "on",  # how a replica that waits for WAL in vain is told
         "logging_collector": "off",
         "log_destination": "stderr",
         "lc_messages": "C",

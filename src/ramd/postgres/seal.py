@@ -24,7 +24,7 @@ QUERY_TIMEOUT_MS = 1000
 AT_END_WAITS = ("RecoveryRetrieveRetryInterval", "RecoveryWalStream")
 WAITING = re.compile(r"\bstartup +waiting for ([0-9A-F]{24})\b")
 """How the startup process names itself (xlogrecovery.c, XLogFileRead); `recovering` while it reads
-a file. Not with update_process_title off."""
+a file. Which is why `update_process_title` is RAMD's."""
 
 LOOK = """
 SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'),

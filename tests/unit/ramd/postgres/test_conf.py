@@ -42,10 +42,12 @@ def test_what_is_written_is_what_is_owned_or_a_default(tmp_path: Path) -> None:
 
 def test_the_operators_values_win_where_they_can(tmp_path: Path) -> None:
     operators = {"wal_level": "logical", "wal_keep_size": "1GB", "port": "1"}
+    operators["update_process_title"] = "off"  # else nobody sees what a starting replica lacks
     settings = parse_settings(render(site_at(tmp_path), None, operators))
     assert "wal_keep_size" not in settings
     assert "wal_level" not in settings
     assert settings["port"] == "5432"
+    assert settings["update_process_title"] == "on"
     minimal = parse_settings(render(site_at(tmp_path), None, {"wal_level": "minimal"}))
     assert minimal["wal_level"] == "replica"
 
