@@ -5,17 +5,14 @@ clock chooses. Exits 1 when a property broke, with the command that does the sam
 """
 
 import argparse
-import itertools
-import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from tests.support.raft_runner import Task, Totals, run_many, run_task  # noqa: E402 - needs the path
+from tools.seeds import Seeds, parser_of_seeds  # noqa: E402 - needs the path
 
 HEADLINES = (
     ("elections", "elections"),
@@ -32,11 +29,7 @@ HEADLINES = (
 
 def options(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="first seed; without --runs and --minutes the one")
-    parser.add_argument("--runs", type=int, help="how many seeds, counting up")
-    parser.add_argument("--minutes", type=float, help="as many seeds as can be begun in this time")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser = parser_of_seeds(__doc__)
     parser.add_argument(
         "--wal", type=int, choices=(0, 1), help="1: the log's real code; else drawn"
     )
@@ -47,21 +40,15 @@ def options(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the seeds; 0 if all properties held."""
     chosen = options(argv)
-    minutes, runs = chosen.minutes, chosen.runs
-    if minutes is None and runs is None:
-        minutes, runs = (1.0, None) if chosen.seed is None else (None, 1)
-    first = chosen.seed if chosen.seed is not None else int(time.time())
+    seeds = Seeds(chosen)
     wal = None if chosen.wal is None else bool(chosen.wal)
-    seeds: Iterator[int] = (
-        itertools.count(first) if runs is None else iter(range(first, first + runs))
-    )
     tasks = (Task(seed=seed, wal=wal, chaos=chosen.chaos) for seed in seeds)
-    totals, failures, started = Totals(), 0, time.monotonic()
+    totals, failures = Totals(), 0
 
     def more() -> bool:
-        return not failures and (minutes is None or time.monotonic() - started < 60 * minutes)
+        return not failures and seeds.time_left
 
-    results = map(run_task, tasks) if runs == 1 else run_many(tasks, chosen.jobs, more)
+    results = map(run_task, tasks) if seeds.single else run_many(tasks, chosen.jobs, more)
     for result in results:
         if result.failure:
             failures += 1
@@ -70,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             totals.add(result)
             if sys.stdout.isatty() and totals.runs % 10 == 0:
                 print(f"{totals.runs} seeds", end="\r", flush=True)
-    _report(totals, first, time.monotonic() - started, everything=runs == 1)
+    _report(totals, seeds.first, seeds.took_s, everything=seeds.single)
     return int(bool(failures))
 
 

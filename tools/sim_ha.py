@@ -5,11 +5,7 @@ the clock chooses. Exits 1 when a rule broke, with the command that does the sam
 """
 
 import argparse
-import itertools
-import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +19,7 @@ from tests.support.ha_runner import (  # noqa: E402 - needs the path
     timed,
     transitions_reached,
 )
+from tools.seeds import Seeds, parser_of_seeds  # noqa: E402 - needs the path
 
 HEADLINES = (
     ("acknowledged", "writes acknowledged"),
@@ -38,11 +35,7 @@ HEADLINES = (
 
 def options(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="first seed; without --runs and --minutes the one")
-    parser.add_argument("--runs", type=int, help="how many seeds, counting up")
-    parser.add_argument("--minutes", type=float, help="as many seeds as can be begun in this time")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser = parser_of_seeds(__doc__)
     parser.add_argument("--storm", type=float, help="length of the storm in simulated seconds")
     parser.add_argument("--on", action="store_true", help="go on after a failure")
     return parser.parse_args(argv)
@@ -51,24 +44,16 @@ def options(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the seeds; 0 if all rules held."""
     chosen = options(argv)
-    minutes, runs = chosen.minutes, chosen.runs
-    if minutes is None and runs is None:
-        minutes, runs = (1.0, None) if chosen.seed is None else (None, 1)
-    first = chosen.seed if chosen.seed is not None else int(time.time())
-    seeds: Iterator[int] = (
-        itertools.count(first) if runs is None else iter(range(first, first + runs))
-    )
-    totals, failures, started = Totals(), 0, time.monotonic()
+    seeds = Seeds(chosen)
+    totals, failures = Totals(), 0
 
     def more() -> bool:
-        return (chosen.on or not failures) and (
-            minutes is None or time.monotonic() - started < 60 * minutes
-        )
+        return (chosen.on or not failures) and seeds.time_left
 
-    if runs == 1:
-        outcomes = iter([timed(first, chosen.storm)])
+    if seeds.single:
+        outcomes = iter([timed(seeds.first, chosen.storm)])
     else:
-        outcomes = run_many(seeds, chosen.jobs, storm_s=chosen.storm, more=more)
+        outcomes = run_many(iter(seeds), chosen.jobs, storm_s=chosen.storm, more=more)
     for outcome, cpu_s in outcomes:
         totals.add(outcome, cpu_s)
         if outcome.failure:
@@ -78,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"again: .venv/bin/python -m tools.sim_ha --seed {outcome.seed}{storm}", flush=True
             )
-    _report(totals, first, failures, time.monotonic() - started)
+    _report(totals, seeds.first, failures, seeds.took_s)
     return int(bool(failures))
 
 
