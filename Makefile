@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types arrows tidy generated coverage sanitize rest servers ext bench bench-failover bench-consensus chaos soak sim mutants fuzz pins clean sim-ha
+.PHONY: help setup demo test check lint types arrows tidy generated collected coverage sanitize rest servers ext bench bench-failover bench-consensus chaos soak sim mutants fuzz pins clean sim-ha
 
 export PYTHON
 BIN := .venv/bin
@@ -25,7 +25,7 @@ demo: setup ## a real three-node cluster loses its primary, then a node (KEEP=1 
 test: setup ## the tests, without soak and benchmarks
 	$(BIN)/pytest -q -n $(JOBS)
 
-check: setup lint types arrows tidy generated servers coverage rest ## everything CI runs
+check: setup lint types arrows tidy generated servers collected coverage rest ## everything CI runs
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -48,6 +48,9 @@ ext: setup ## build the extension for every server here that has headers (ramd d
 
 sanitize: setup ## the extension's tests with the sanitizers for address and undefined behaviour in it
 	RAMD_TEST_SANITIZE=1 $(BIN)/pytest -q tests/extension
+
+collected: setup ## `make test` finds every test in one run, which the two halves below do not show
+	@$(BIN)/pytest -qq --collect-only >.cache/collected || { tail -n 40 .cache/collected; exit 1; }
 
 coverage: setup ## unit and scenario tests; the pure rooms to the last branch
 	$(BIN)/pytest -q -n $(JOBS) --cov --cov-report=term $(FAST)

@@ -13,6 +13,11 @@ settings.register_profile("shared", deadline=None, print_blob=True)
 settings.load_profile("shared")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here alone: two folders that each declare it cannot be collected in one run."""
+    parser.addoption("--rewrite", action="store_true", help="write goldens anew; read the diff")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below these folders carries the marker of its folder."""
     for item in items:

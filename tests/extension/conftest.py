@@ -6,17 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
 from tests.support.extension_lab import FLAVOURS, Flavour, Lab, LabServer
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option that refreshes goldens; read the diff before you commit it."""
-    with suppress(ValueError):  # other tests with goldens have it too
-        parser.addoption("--rewrite", action="store_true", help="write the goldens anew")
 
 
 @pytest.fixture(scope="session")
