@@ -66,7 +66,9 @@ class Processes:
         """Also one that was just started and has not written its pid file yet, or is just ending.
         `but`: the one with this process id does not count."""
         started = self._daemons.get(node)
-        if started is not None and started.pid != but and started.poll() is None:
+        # One that was killed cannot be waited for until the last of its threads has gone.
+        lives = started is not None and started.poll() is None and alive(started.pid)
+        if started is not None and lives and started.pid != but:
             return True
         return self.daemon_pid(node) not in (None, but)
 
