@@ -196,10 +196,10 @@ def _judge(work: Work, upstream: Upstream, position: Position | None) -> Advice:
 
 async def _attach(work: Work, upstream: Upstream) -> Step:
     await nothing_given(work)
+    work.known.detached = False  # before: if it fails half-way, it is neither
     await work.server.follow(upstream)
     work.known.intake = Intake()
     work.known.attached = upstream
-    work.known.detached = False
     work.known.report = None
     work.known.silent_since_ns = work.ports.clock()
     work.ports.changed()
@@ -211,8 +211,8 @@ async def _attach(work: Work, upstream: Upstream) -> Step:
 
 async def _detach(work: Work) -> None:
     if not work.known.detached:
+        work.known.attached = None  # before: a receiver that does not end gets no WAL, either
         await work.server.follow(None)
-        work.known.attached = None
         work.known.detached = True
 
 

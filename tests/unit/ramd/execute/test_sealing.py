@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ramd.domain.decision import Follow, StaySealed, Wait
+from ramd.domain.errors import PostgresError
 from ramd.domain.fence import Pulse
 from ramd.domain.observation import Attempt
+from ramd.domain.server import Upstream
 from ramd.execute.context import Situation
 from ramd.execute.local import LocalStore
 from tests.support.fenced_node import LEAD, elected
@@ -123,6 +125,40 @@ async def test_sealed_primary_is_stopped_for_good_first(tmp_path: Path) -> None:
         assert node.store.record.released_epoch == 1
         assert "stop immediate" in node.server.calls
         assert not node.server.primary
+
+
+@pytest.mark.parametrize("fails", [None, 2], ids=["detaching", "attaching"])
+@virtual
+async def test_half_done_it_is_neither_attached_nor_detached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int | None
+) -> None:
+    """A receiver that hangs keeps the call from its end; the setting has changed by then."""
+    node, primary = make(tmp_path, Situation.REPLICA)
+    whole, hangs = node.server.follow, [True]
+
+    async def half(upstream: Upstream | None) -> None:
+        await whole(upstream)
+        if hangs[0] and (upstream.node_id if upstream else None) == fails:
+            raise PostgresError("the WAL receiver did not end")
+
+    async with node.running():
+        if fails is None:
+            await node.reach(FOLLOW)
+        else:
+            await node.reach(StaySealed(epoch=2, attempt=FIRST))
+        monkeypatch.setattr(node.server, "follow", half)
+        order, other = StaySealed(epoch=2, attempt=SECOND), FOLLOW
+        first, then = (order, other) if fails is None else (other, order)
+        node.executor.pursue(first, attempt=SECOND)
+        await node.until(lambda: node.executor.standing().failures >= 1)
+        hangs[0] = False
+        await node.reach(then, attempt=SECOND, within_s=5)
+        if fails is None:
+            primary.write()
+            assert streams(node)
+        else:
+            assert node.server.disk.upstream is None
+            assert node.executor.standing().sealed is not None
 
 
 @virtual
