@@ -44,6 +44,13 @@ class SyncWaits(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStands(Event):
+    template = "synchronous set {generation} stands, and can be neither seen nor changed now: {why}"
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyNamed(Event):
     template = "the data directory is copy {copy}: {why}"
     copy: str

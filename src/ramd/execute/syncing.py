@@ -325,7 +325,8 @@ class Syncing:
         proof = self._course.proof
         if proof is not None and not proof.told:
             proof.told = True
-            events.emit(sync_events.SyncWaits(generation=proof.subject.generation, why=why))
+            told = sync_events.SyncStands if proof.done else sync_events.SyncWaits
+            events.emit(told(generation=proof.subject.generation, why=why))
 
     def _subject(self, state: ClusterState) -> Subject:
         return Subject(

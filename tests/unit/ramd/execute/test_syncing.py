@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,8 +278,26 @@ async def test_a_server_that_does_not_answer_is_asked_again(
     async with primary.node.running(primary.syncing.run(), lease=2):
         primary.node.executor.pursue(LEAD)
         await primary.node.until(lambda: acknowledges(primary.node.server))
-    waited = [r for r in caplog.records if getattr(r, "event", "") == "sync_waits"]
-    assert len(waited) == 1
+    assert len(events_of(caplog, "sync_waits")) == 1
+
+
+@virtual
+async def test_a_look_that_fails_later_does_not_say_that_the_set_is_unproven(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ramd")
+    primary = Primary(tmp_path, granted(any_of(1, 2)))
+    primary.show(flushed={2: 2000})
+    async with primary.node.running(primary.syncing.run(), lease=2):
+        primary.node.executor.pursue(LEAD)
+        await primary.node.until(lambda: acknowledges(primary.node.server))
+        primary.node.server.fail("sync_facts", PostgresError("no answer"))
+        await primary.node.until(lambda: bool(events_of(caplog, "sync_stands")))
+    assert events_of(caplog, "sync_waits") == []
+
+
+def events_of(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if getattr(record, "event", "") == name]
 
 
 @virtual
