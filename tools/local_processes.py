@@ -67,8 +67,12 @@ class Processes:
         `but`: the one with this process id does not count."""
         started = self._daemons.get(node)
         # One that was killed cannot be waited for until the last of its threads has gone.
-        lives = started is not None and started.poll() is None and alive(started.pid)
-        if started is not None and lives and started.pid != but:
+        if (
+            started is not None
+            and started.pid != but
+            and started.poll() is None
+            and alive(started.pid)
+        ):
             return True
         return self.daemon_pid(node) not in (None, but)
 

@@ -34,6 +34,10 @@ class ControlState(StrEnum):
     OTHER = "other"
 
 
+CLEAN = (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)
+"""The server ended in order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataDirectory:
     """What `inspect` found, without starting anything. Timeline is of the last checkpoint."""

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 from ramd.domain.errors import PostgresError
 from ramd.domain.observation import DataKind, ServerRole
-from ramd.domain.server import ControlState, DataDirectory, ServerFacts
+from ramd.domain.server import CLEAN, DataDirectory, ServerFacts
 from ramd.execute.context import Knowledge, Ports, Situation
 from ramd.execute.copies import know_copy
 from ramd.execute.local import Unproven
-
-_CLEAN = (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +108,6 @@ def _stopped(ports: Ports, directory: DataDirectory) -> tuple[Situation, str]:
     if system_id and directory.system_id and directory.system_id != system_id:
         why = f"its system id is {directory.system_id}, the cluster's is {system_id}"
         return Situation.FOREIGN, why
-    if directory.control_state in _CLEAN:
+    if directory.control_state in CLEAN:
         return Situation.STOPPED, directory.why
     return Situation.CRASHED, directory.why

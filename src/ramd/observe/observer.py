@@ -30,7 +30,7 @@ from ramd.domain.observation import (
     ServerState,
     Standing,
 )
-from ramd.domain.server import ControlState, DataDirectory, Server, ServerFacts
+from ramd.domain.server import CLEAN, DataDirectory, Server, ServerFacts
 
 NS_PER_MS = 1_000_000
 PROBE_GRACE_MS = 500
@@ -387,4 +387,3 @@ class Observer:
 
 
 NOTHING = ServerFacts(accepting=False)
-CLEAN = (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)

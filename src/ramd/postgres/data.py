@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramd.domain.errors import PostgresError, Refused
 from ramd.domain.observation import DataKind, Position
-from ramd.domain.server import ControlState, DataDirectory, Upstream
+from ramd.domain.server import CLEAN, ControlState, DataDirectory, Upstream
 from ramd.postgres.control import Control, ControlFile
 from ramd.postgres.files import read_json, remove_file, sync_dir, write_file
 from ramd.postgres.make import clone, initdb
@@ -183,9 +183,8 @@ class DataDir:
     def _missing(self, control: Control, names: frozenset[str]) -> str:
         """Of a crashed primary: it recovers to the end of its WAL, wherever that is. The others
         know how far they must get: a replica, one just promoted and a copy never started."""
-        clean = control.state in (ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY)
         copied = (self.path / "backup_label").exists()
-        if clean or copied or control.recovery_lsn or self.in_use():
+        if control.state in CLEAN or copied or control.recovery_lsn or self.in_use():
             return ""
         return missing_file(self.site.wal_dir, names, control)
 

@@ -210,8 +210,9 @@ class Instance:
 
     def waits_for(self) -> WalWait:
         """See Server."""
-        running = self.running and self._postmaster is not None
-        return waits_for(self._must_run().pid) if running else WalWait()
+        if self._postmaster is None or not self._postmaster.alive:
+            return WalWait()
+        return waits_for(self._postmaster.pid)
 
     async def sealed_position(self) -> Position | None:
         """See Server."""
